@@ -1,0 +1,37 @@
+"""What crosses the wire: one small frozen dataclass a codec, and the registry that names them.
+
+A new codec is one file and one line in ``CODECS``.
+"""
+
+import functools
+from collections.abc import Callable
+
+from thinwire.codecs.base import Codec, CodecParams, Known, Payload
+from thinwire.codecs.blockint import BlockInt
+from thinwire.codecs.floats import Float
+from thinwire.codecs.vq import GroupedVQ
+
+# The names that a user types, each with what makes the codec from its options.
+CODECS: dict[str, Callable[..., Codec]] = {
+    "float32": functools.partial(Float, "float32"),
+    "bfloat16": functools.partial(Float, "bfloat16"),
+    "float16": functools.partial(Float, "float16"),
+    "int8": functools.partial(BlockInt, 8),
+    "int4": functools.partial(BlockInt, 4),
+    "int2": functools.partial(BlockInt, 2),
+    "vq": GroupedVQ,
+}
+ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+CODECS |= {alias: CODECS[name] for alias, name in ALIASES.items()}
+
+__all__ = [
+    "ALIASES",
+    "CODECS",
+    "BlockInt",
+    "Codec",
+    "CodecParams",
+    "Float",
+    "GroupedVQ",
+    "Known",
+    "Payload",
+]

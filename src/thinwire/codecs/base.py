@@ -1,0 +1,81 @@
+"""What every codec can do: turn rows into a payload for the wire, and back."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from jaxtyping import Array, Float
+
+# A codec's learnt arrays for one site of one layer ({} where nothing is learnt).
+CodecParams = Mapping[str, Array]
+# What crosses the wire: named arrays, already packed to the bytes that are sent.
+Payload = dict[str, Array]
+# What sender and receiver both know of the rows beforehand (side information for predictive codecs).
+Known = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec(abc.ABC):
+    """Encodes rows of floats into a payload of few bytes; frozen and hashable, so it can be a static argument.
+
+    A codec composes *predict → transform → quantise*. The quantisers in this package ignore ``known``; a
+    predictive codec wraps one of them, subtracts what ``known`` predicts before it and adds it after.
+    """
+
+    learns: ClassVar[bool] = False
+    # Options that ``spec`` writes even where they have their default value.
+    always_written: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """The name under which the registry knows the codec."""
+
+    @abc.abstractmethod
+    def encode(self, params: CodecParams, x_TD: Float[Array, "T D"], known: Known | None = None) -> Payload:
+        """Returns the packed payload of ``T`` rows."""
+
+    @abc.abstractmethod
+    def decode(
+        self, params: CodecParams, payload: Payload, tokens: int, dim: int, known: Known | None = None
+    ) -> Float[Array, "T D"]:
+        """Returns the float32 rows that the receiver sees."""
+
+    @abc.abstractmethod
+    def payload_bytes(self, tokens: int, dim: int) -> int:
+        """Bytes of one payload of ``tokens`` rows of ``dim`` values, headers included (the formula)."""
+
+    @abc.abstractmethod
+    def bits_per_token(self, dim: int) -> float:
+        """Bits a row costs on the wire, before the payload is rounded up to whole bytes."""
+
+    def encode_flops(self, dim: int) -> float:
+        """FLOPs of coding a row that a cost model should count; 0 where they do not matter."""
+        del dim
+        return 0.0
+
+    def check(self, dim: int) -> None:  # noqa: B027 - most codecs take any width
+        """Raises ThinwireError where rows of ``dim`` values cannot be coded."""
+
+    def init_params(self, key: Array, layers: int, dim: int) -> dict[str, Array]:
+        """Random arrays with a leading axis of ``layers``, for timing and tests; {} if nothing is learnt."""
+        del key, layers, dim
+        return {}
+
+    def options(self) -> dict[str, Any]:
+        """The options of this codec that its name does not imply, in the order in which they are written."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def spec(self) -> str:
+        """The canonical string of this codec, such as ``int4`` or ``vq:groups=16:size=1024``.
+
+        Options that have their default value are left out, but for those in ``always_written``.
+        """
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        written = (
+            f"{option}={value}"
+            for option, value in self.options().items()
+            if option in self.always_written or value != defaults[option]
+        )
+        return ":".join((self.name, *written))
