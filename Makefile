@@ -9,7 +9,7 @@ PARITY_VENV ?= .venv-parity
 ARGS ?=
 WORKERS ?= 2
 
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES = $(wildcard src tests train eval configs)
 
 .DEFAULT_GOAL := help
