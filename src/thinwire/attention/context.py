@@ -1,0 +1,119 @@
+"""Mixed-precision attention: own rows exact, other devices' rows as they were decoded; masked work is skipped.
+
+The rows that a device holds come in *tiles*, stretches with ascending positions. Within the own rows, which tiles see
+which is known when the program is traced. Against another device's rows it depends on who runs the program, so each
+pair of tiles sits behind a ``lax.cond``: skipped at run time on a mesh (under ``vmap`` both branches are computed).
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from thinwire.attention.partial import Partial, finish, merge, nothing, partial_attention
+from thinwire.layout import PAD, TokenLayout
+
+TILE = 512
+
+
+def tiles(layout: TokenLayout) -> tuple[tuple[int, int], ...]:
+    """The own rows of a device, without the shared ones, as (start, stop) of at most TILE rows within a segment."""
+    cut: list[tuple[int, int]] = []
+    for start, stop in layout.segment_rows:
+        cut += [(a, min(a + TILE, stop)) for a in range(start, stop, TILE)]
+    return tuple(cut)
+
+
+def exact_attention(
+    q_THd: Float[Array, "T H d"],
+    k_TKd: Float[Array, "T K d"],
+    v_TKd: Float[Array, "T K d"],
+    position_T: Int[Array, " T"],
+    bounds: tuple[tuple[int, int], ...],
+    scale: float,
+    causal: bool,
+) -> list[Partial]:
+    """Attention among rows that are all here, a part for each stretch of ``bounds``; ascending positions if causal."""
+    parts = []
+    for start, stop in bounds:
+        seen = stop if causal else k_TKd.shape[0]
+        keys = position_T[:seen]
+        visible = keys[None] <= position_T[start:stop, None] if causal else (keys < PAD)[None] & _rows(start, stop)
+        parts.append(partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale))
+    return parts
+
+
+def _rows(start, stop):
+    return jnp.ones((stop - start, 1), bool)
+
+
+class RemoteAttention:
+    """Adds other devices' decoded rows, device by device, to the parts of the own tiles.
+
+    Args:
+        layout: which device holds which positions.
+        q_RHd: the own queries, rotated, without the shared rows.
+        own_R: the positions of the own rows.
+        causal: hide keys later than the query.
+    """
+
+    def __init__(self, layout: TokenLayout, q_RHd, own_R, me, scale: float, causal: bool):
+        self.layout, self.q_RHd, self.own_R, self.me = layout, q_RHd, own_R, me
+        self.scale, self.causal = scale, causal
+        self.tiles = tiles(layout)
+        edges = [[(row[a:b].min(), _last(row[a:b])) for a, b in self.tiles] for row in layout.positions_NR]
+        self.first_NB, self.last_NB = np.moveaxis(np.asarray(edges, np.int32).reshape(layout.devices, -1, 2), -1, 0)
+
+    def add(self, parts: list[Partial], other, rows: Callable[[], tuple[Array, Array]]) -> list[Partial]:
+        """``parts`` with device ``other``'s keys added; ``rows()`` decodes them, called only where one is visible."""
+        other_R = jnp.asarray(self.layout.positions_NR)[other]
+        first_B, last_B = jnp.asarray(self.first_NB)[other], jnp.asarray(self.last_NB)[self.me]
+        not_me = other != self.me
+
+        def with_rows(parts: list[Partial]) -> list[Partial]:
+            k_RKd, v_RKd = rows()
+            return [
+                functools.reduce(
+                    lambda part, key_tile: self._pair(part, tile, key_tile, first_B, last_B, other_R, k_RKd, v_RKd),
+                    enumerate(self.tiles),
+                    part,
+                )
+                for part, tile in zip(parts, enumerate(self.tiles), strict=True)
+            ]
+
+        any_visible = not_me & (first_B.min() <= last_B.max()) if self.causal else not_me
+        return lax.cond(any_visible, with_rows, lambda parts: parts, parts)
+
+    def _pair(self, part, tile, key_tile, first_B, last_B, other_R, k_RKd, v_RKd):
+        (i, (a, b)), (j, (s, e)) = tile, key_tile
+
+        def attend(part):
+            visible = other_R[None, s:e] <= self.own_R[a:b, None] if self.causal else other_R[None, s:e] < PAD
+            visible = jnp.broadcast_to(visible, (b - a, e - s))
+            return merge(part, partial_attention(self.q_RHd[a:b], k_RKd[s:e], v_RKd[s:e], visible, self.scale))
+
+        if len(self.tiles) == 1 or not self.causal:
+            return attend(part)  # the question was asked outside already
+        return lax.cond(first_B[j] <= last_B[i], attend, lambda part: part, part)
+
+    def with_shared(self, parts: list[Partial], k_SKd, v_SKd) -> list[Partial]:
+        """``parts`` with the shared rows' keys added, which come before every own row."""
+        if not k_SKd.shape[0]:
+            return parts
+        return [
+            merge(part, partial_attention(self.q_RHd[a:b], k_SKd, v_SKd, None, self.scale))
+            for part, (a, b) in zip(parts, self.tiles, strict=True)
+        ]
+
+
+def join_parts(parts: list[Partial], H: int, d: int) -> Float[Array, "R H d"]:
+    """The outputs of consecutive tiles as rows."""
+    return jnp.concatenate([finish(part) for part in parts] or [nothing(0, H, d).out_THd])
+
+
+def _last(positions):
+    real = positions[positions < PAD]
+    return real.max() if real.size else -1

@@ -1,0 +1,163 @@
+"""Llama: grouped queries, rotary positions, RMSNorm, SwiGLU. Pure functions, and a thin Flax module over them.
+
+The functions run on the rows that one device holds; what those rows may attend to and how partial sums become whole
+is the strategy's business. Nothing here depends on which strategy that is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from thinwire.attention.call import AttentionCall
+from thinwire.models.dims import ModelDims
+from thinwire.models.llama_config import LlamaConfig, param_axes, param_shapes
+from thinwire.models.rope import rope_frequencies
+from thinwire.strategies.base import LayerScope, Setting, Strategy
+from thinwire.strategies.single import Single
+from thinwire.wire import ledger
+
+__all__ = ["Llama", "dims", "forward", "logits", "param_axes", "param_shapes", "unembed"]
+
+Tree = Mapping[str, Any]
+
+
+def dims(config: LlamaConfig) -> ModelDims:
+    """The sizes that strategies and formulas need."""
+    c = config
+    return ModelDims(c.L, c.D, c.H, c.K, c.d, c.F, 3, c.V, c.context, causal=True)
+
+
+def forward(
+    params: Tree,
+    config: LlamaConfig,
+    ids_T: Int[Array, " T"],
+    position_T: Int[Array, " T"],
+    strategy: Strategy,
+    setting: Setting,
+    codecs: Mapping[str, Mapping[str, Array]] | None = None,
+    cache: Mapping[str, Array] | None = None,
+) -> tuple[Float[Array, "T D"], dict[str, Any]]:
+    """Runs all layers on the rows of one device.
+
+    Args:
+        params: as ``param_shapes`` (or this device's part of it); its type is the type of computation.
+        ids_T, position_T: token and position of each row.
+        codecs: by site, the codec's learnt arrays with a leading axis of layers.
+        cache: arrays with a leading axis of layers, for strategies that read one.
+
+    Returns:
+        The normalised output rows, and what the strategy emitted, stacked over layers.
+    """
+    x_TD = params["embed"][ids_T]
+    per_layer = (params["layers"], dict(codecs or {}), dict(cache or {}))
+
+    def body(carry, given):
+        x_TD, carried = carry
+        weights, layer_codecs, layer_cache = given
+        scope = LayerScope(setting, layer_codecs, layer_cache, carried)
+        x_TD = _layer(weights, config, x_TD, position_T, strategy, scope)
+        return (x_TD, scope.carried), scope.emitted
+
+    with ledger.layers(range(config.L)):
+        (x_TD, _), emitted = lax.scan(body, (x_TD, ()), per_layer)
+    x_TD = strategy.output(setting, x_TD)
+    return _rms_norm(x_TD, params["final_norm"], config.norm_eps), emitted
+
+
+def unembed(params: Tree, x_TD: Float[Array, "T D"]) -> Float[Array, "T V"]:
+    """Logits of normalised output rows, float32."""
+    head_DV = params["head"] if "head" in params else params["embed"].T
+    return jnp.einsum("td,dv->tv", x_TD, head_DV, preferred_element_type=jnp.float32)
+
+
+def logits(params: Tree, config: LlamaConfig, ids_T: Int[Array, " T"]) -> Float[Array, "T V"]:
+    """Logits of a sequence on a single device, float32."""
+    model = dims(config)
+    strategy = Single()
+    setting = Setting(model, strategy.layout(model, ids_T.shape[0], 1, None))
+    x_TD, _ = forward(params, config, ids_T, jnp.arange(ids_T.shape[0]), strategy, setting)
+    return unembed(params, x_TD)
+
+
+def _layer(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: LayerScope):
+    with jax.named_scope("attention"):
+        h_TD = _rms_norm(x_TD, w["attn_norm"], config.norm_eps)
+        o_THd = strategy.attend(scope, _attention_call(w, config, x_TD, h_TD, position_T))
+        partial_TD = jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"])
+        x_TD = x_TD + strategy.reduce(scope, partial_TD, "attn_out").astype(x_TD.dtype)
+    with jax.named_scope("mlp"):
+        h_TD = _rms_norm(x_TD, w["mlp_norm"], config.norm_eps)
+        partial_TD = (jax.nn.silu(h_TD @ w["w_gate"]) * (h_TD @ w["w_up"])) @ w["w_down"]
+        return x_TD + strategy.reduce(scope, partial_TD, "mlp_out").astype(x_TD.dtype)
+
+
+def _attention_call(w, config: LlamaConfig, x_TD, h_TD, position_T) -> AttentionCall:
+    def project(rows_TD, weight):
+        return jnp.einsum("td,dhe->the", rows_TD, weight)
+
+    def keys_values(site, rows):
+        if site == "kv":
+            k, v = jnp.split(rows.reshape(rows.shape[0], -1, config.d), 2, axis=1)
+            return k, v
+        normed = _rms_norm(rows, w["attn_norm"], config.norm_eps) if site == "x" else rows
+        return project(normed, w["wk"]), project(normed, w["wv"])
+
+    k_TKd, v_TKd = keys_values("norm", h_TD)
+    kv_TE = jnp.concatenate([k_TKd, v_TKd], axis=1).reshape(h_TD.shape[0], -1)
+    return AttentionCall(
+        position_T=position_T,
+        q_THd=project(h_TD, w["wq"]),
+        sites={"x": x_TD, "norm": h_TD, "kv": kv_TE},
+        keys_values=keys_values,
+        rotate=lambda x, position: _rotate(x, position, config),
+        scale=config.d**-0.5,
+        causal=True,
+    )
+
+
+def _rms_norm(x_TD, gain_D, eps):
+    x32 = x_TD.astype(jnp.float32)
+    x32 = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (x32 * gain_D.astype(jnp.float32)[None]).astype(x_TD.dtype)
+
+
+def _rotate(x_THd, position_T, config: LlamaConfig):
+    """Rotary positions, pairs (i, i + d/2) as in Hugging Face's Llama."""
+    angle_TF = position_T.astype(jnp.float32)[:, None] * jnp.asarray(rope_frequencies(config))[None]
+    cos, sin = jnp.cos(angle_TF)[:, None], jnp.sin(angle_TF)[:, None]
+    a, b = jnp.split(x_THd.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_THd.dtype)
+
+
+class Llama(nn.Module):
+    """The Flax module: declares the parameters and runs ``forward`` on one device's rows.
+
+    Codebooks live in a collection of their own: ``apply({"params": p, "codebooks": c}, ids, positions)``.
+    """
+
+    config: LlamaConfig
+    strategy: Strategy = Single()
+    setting: Setting | None = None
+
+    @nn.compact
+    def __call__(self, ids_T: Int[Array, " T"], position_T: Int[Array, " T"] | None = None) -> Float[Array, "T V"]:
+        """Logits of the device's output rows."""
+        model = dims(self.config)
+        setting = self.setting or Setting(model, self.strategy.layout(model, ids_T.shape[0], 1, None))
+        position_T = jnp.arange(ids_T.shape[0]) if position_T is None else position_T
+        params = {name: self.param(name, _initialise, shape) for name, shape in param_shapes(self.config).items()}
+        codecs = dict(self.variables.get("codebooks", {}))
+        x_TD, _ = forward(params, self.config, ids_T, position_T, self.strategy, setting, codecs)
+        return unembed(params, x_TD)
+
+
+def _initialise(key, shape):
+    if isinstance(shape, dict):
+        keys = jax.random.split(key, len(shape))
+        return {name: _initialise(k, s) if "norm" not in name else jnp.ones(s) for k, (name, s) in zip(keys, shape.items(), strict=True)}
+    return jnp.ones(shape) if len(shape) == 1 else 0.02 * jax.random.normal(key, shape)

@@ -1,0 +1,124 @@
+"""The two questions that every strategy answers: what may my tokens attend to, and how do partial sums become whole."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from thinwire.attention.call import AttentionCall
+from thinwire.codecs.base import Codec, CodecParams
+from thinwire.layout import TokenLayout, contiguous
+from thinwire.models.dims import ModelDims
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is fixed while a program is traced: the model's sizes and who holds which tokens."""
+
+    dims: ModelDims
+    layout: TokenLayout
+    keep_cache: bool = False  # emit the keys and values that each device has seen, for generation
+
+
+@dataclasses.dataclass
+class LayerScope:
+    """One layer while it is traced: what it is given beside its weights, and what it hands out beside its rows."""
+
+    setting: Setting
+    codecs: Mapping[str, CodecParams]  # learnt arrays of the codec, by site
+    cache: Mapping[str, Array]  # this layer's part of a cache, for strategies that decode with one
+    carried: Any  # handed from layer to layer, for codecs that predict a layer from the one below
+    emitted: dict[str, Any] = dataclasses.field(default_factory=dict)  # stacked over layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Bytes and messages that each device sends in one layer, by formula."""
+
+    bytes_by_device: tuple[int, ...]
+    messages_by_device: tuple[int, ...]
+
+
+class Strategy(abc.ABC):
+    """Who owns which tokens and weights, and what is sent. Frozen dataclasses; they know no model by name."""
+
+    name: ClassVar[str]
+    codec: Codec
+
+    def layout(self, dims: ModelDims, tokens: int, devices: int, split: tuple[float, ...] | None) -> TokenLayout:
+        """Which device holds which tokens of the result."""
+        del dims
+        return contiguous(tokens, devices, split)
+
+    def positions(self, setting: Setting) -> Int[Array, " T"]:
+        """The positions of the rows that this device works on (traced inside the SPMD program)."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def attend(self, scope: LayerScope, call: AttentionCall) -> Float[Array, "T H d"]:
+        """What may my tokens attend to?"""
+
+    def reduce(self, scope: LayerScope, partial_TD: Float[Array, "T D"], site: str) -> Float[Array, "T D"]:
+        """How do partial sums become whole? Where every device holds whole weights, they are whole already."""
+        del scope, site
+        return partial_TD
+
+    def output(self, setting: Setting, x_TD: Float[Array, "T D"]) -> Float[Array, "T D"]:
+        """The rows of ``setting.layout`` (shared ones first) among the rows worked on."""
+        del setting
+        return x_TD
+
+    def shard(self, params: Any, axes: Any, dims: ModelDims, devices: int) -> tuple[Any, Any]:
+        """The weights each device holds, and a tree of bools: True where an array has a leading axis of devices."""
+        import jax
+
+        del axes, dims, devices
+        return params, jax.tree.map(lambda _: False, params)
+
+    def sites(self, dims: ModelDims) -> tuple[str, ...]:
+        """The sites where the codec is used."""
+        del dims
+        return ()
+
+    def check(self, dims: ModelDims) -> None:
+        """Raises ThinwireError where the codec cannot code this model's values."""
+        for site in self.sites(dims):
+            self.codec.check(dims.site_dim(site))
+
+    @abc.abstractmethod
+    def traffic(self, setting: Setting) -> Traffic:
+        """Bytes and messages of one layer, by formula."""
+
+    @abc.abstractmethod
+    def flops(self, setting: Setting) -> tuple[float, ...]:
+        """FLOPs of one layer on each device, coding included."""
+
+    def bits_per_token(self, dims: ModelDims) -> float:
+        """Bits a token costs in a layer for each device that receives it."""
+        return sum(self.codec.bits_per_token(dims.site_dim(site)) for site in self.sites(dims))
+
+    def gather_cache(self, setting: Setting, cache: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Of the caches of all devices (N, L, ...), the one from which generation goes on: k, v (L, C, K, d), pos (C,)."""
+        device, _ = setting.layout.places
+        last = int(device[-1])
+        return {name: np.asarray(values[last]) for name, values in cache.items()}
+
+    def options(self) -> dict[str, Any]:
+        """The options that differ from their defaults, as they are written."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if f.name != "codec" and getattr(self, f.name) != f.default
+        }
+
+    def spec(self) -> str:
+        """The strategy as it is written on the command line."""
+        parts = [self.name] + ([self.codec.spec()] if self.sites_coded() else [])
+        return ":".join(parts + [f"{key}={value}" for key, value in self.options().items()])
+
+    def sites_coded(self) -> bool:
+        """Whether anything is sent at all."""
+        return True

@@ -1,0 +1,168 @@
+"""Sequence parallelism: each device keeps its own tokens exact and sees the others' through a codec.
+
+A float codec makes it Voltage (full-precision all-gather), int8 the baseline that reviewers ask for, grouped VQ makes
+it ASTRA's mixed-precision attention. One all-gather of one payload a layer.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from thinwire.attention.call import AttentionCall
+from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
+from thinwire.codecs.base import Codec
+from thinwire.codecs.floats import Float
+from thinwire.errors import ThinwireError
+from thinwire.layout import LAYOUTS
+from thinwire.models.dims import ModelDims
+from thinwire.strategies.base import LayerScope, Setting, Strategy, Traffic
+from thinwire.strategies.single import with_positions
+from thinwire.wire import collectives
+
+SITES = ("kv", "x", "norm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence(Strategy):
+    """Tokens are split over devices, weights are on every device.
+
+    Options:
+        site: where context is coded: ``kv`` (keys before rotation, and values), ``x`` (the layer input, receivers
+            project it again), ``norm`` (the normalised input). Default: the one that costs fewest bits, kv on a tie.
+        sink: 1 keeps token 0 exact on every device by recomputing it, 0 does not. Default: 1 for lossy codecs of
+            causal models.
+        layout: ``contiguous`` or ``zigzag`` (balances causal attention).
+    """
+
+    codec: Codec = dataclasses.field(default=Float("float32"))
+    site: str = "auto"
+    sink: int = -1
+    layout_name: str = "contiguous"
+    name = "sequence"
+
+    def __post_init__(self):
+        """Checks the options."""
+        if self.site not in (*SITES, "auto"):
+            raise ThinwireError(f"site={self.site} is not a site of {self.name}; use one of {', '.join(SITES)}.")
+        if self.sink not in (-1, 0, 1):
+            raise ThinwireError(f"sink={self.sink} is neither 0 nor 1.")
+        if self.layout_name not in LAYOUTS:
+            raise ThinwireError(f"layout={self.layout_name} is unknown; use one of {', '.join(LAYOUTS)}.")
+
+    def sites(self, dims: ModelDims) -> tuple[str, ...]:
+        """The one site that is coded."""
+        if self.site != "auto":
+            return (self.site,)
+        return (min(("kv", "x"), key=lambda site: self.codec.bits_per_token(dims.site_dim(site))),)
+
+    def layout(self, dims, tokens, devices, split):
+        """Contiguous or zigzag, in any ratio, token 0 on every device if it is a sink."""
+        lossy = not isinstance(self.codec, Float)
+        shared = int(dims.causal and lossy) if self.sink < 0 else self.sink
+        if shared and not dims.causal:
+            raise ThinwireError("sink=1 recomputes token 0, which only a causal model allows; use sink=0.")
+        return LAYOUTS[self.layout_name](tokens, devices, split, shared if devices > 1 else 0)
+
+    def positions(self, setting: Setting):
+        """The shared tokens, then the own ones."""
+        own = jnp.asarray(setting.layout.positions_NR)[collectives.device_index()]
+        return jnp.concatenate([jnp.arange(setting.layout.shared, dtype=own.dtype), own])
+
+    def attend(self, scope: LayerScope, call: AttentionCall):
+        """Shared and own tokens exactly, the other devices' as decoded."""
+        layout = scope.setting.layout
+        remote, parts, shared_out = self.begin(scope, call)
+        site = self.sites(scope.setting.dims)[0]
+        own_rows = call.sites[site][layout.shared :]
+        with jax.named_scope("encode"):
+            payload = self.codec.encode(scope.codecs.get(site, {}), own_rows)
+        payload_N = collectives.all_gather(payload, site)
+
+        def from_device(parts, given):
+            other, payload = given
+            return remote.add(parts, other, lambda: self.decode(scope, call, payload, other)), None
+
+        devices = jnp.arange(layout.devices)
+        parts, _ = lax.scan(from_device, parts, (devices, payload_N))
+        if scope.setting.keep_cache:
+            k_NRKd, v_NRKd = jax.vmap(lambda p, n: self.decode(scope, call, p, n))(payload_N, devices)
+            self.emit_cache(scope, call, k_NRKd, v_NRKd)
+        return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
+
+    def begin(self, scope: LayerScope, call: AttentionCall):
+        """What needs no communication: attention to the own and the shared tokens."""
+        layout, S = scope.setting.layout, scope.setting.layout.shared
+        position_T = call.position_T
+        k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
+        k_TKd, q_THd = call.rotate(k_TKd, position_T), call.rotate(call.q_THd, position_T)
+        me = collectives.device_index()
+        remote = RemoteAttention(layout, q_THd[S:], position_T[S:], me, call.scale, call.causal)
+        own = (k_TKd[S:], v_TKd[S:], position_T[S:])
+        parts = exact_attention(q_THd[S:], *own, remote.tiles, call.scale, call.causal)
+        parts = remote.with_shared(parts, k_TKd[:S], v_TKd[:S])
+        first = ((0, S),) if S else ()
+        shared = exact_attention(q_THd[:S], k_TKd[:S], v_TKd[:S], position_T[:S], first, call.scale, call.causal)
+        return remote, parts, join_parts(shared, *q_THd.shape[1:])
+
+    def decode(self, scope: LayerScope, call: AttentionCall, payload, other, rows: tuple[int, int] | None = None):
+        """Keys (rotated) and values of device ``other``'s rows (all, or start and stop), as its payload gives them."""
+        setting = scope.setting
+        site = self.sites(setting.dims)[0]
+        start, stop = rows or (0, setting.layout.rows)
+        with jax.named_scope("decode"):
+            dim = setting.dims.site_dim(site)
+            seen_RD = self.codec.decode(scope.codecs.get(site, {}), payload, stop - start, dim)
+        k_RKd, v_RKd = call.keys_values(site, seen_RD.astype(call.q_THd.dtype))
+        return call.rotate(k_RKd, jnp.asarray(setting.layout.positions_NR)[other, start:stop]), v_RKd
+
+    def emit_cache(self, scope: LayerScope, call: AttentionCall, k_NRKd, v_NRKd):
+        """Emits what this device has seen: shared rows, then every device's rows, its own exact ones among them."""
+        S, me = scope.setting.layout.shared, collectives.device_index()
+        k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
+        k_TKd = call.rotate(k_TKd, call.position_T)
+        mixed = lambda seen, exact: jnp.concatenate(  # noqa: E731
+            [exact[:S], seen.at[me].set(exact[S:]).reshape(-1, *exact.shape[1:])]
+        )
+        scope.emitted["cache"] = {"k": mixed(k_NRKd, k_TKd), "v": mixed(v_NRKd, v_TKd)}
+
+    def gather_cache(self, setting, cache):
+        """The mixed cache of the device that holds the last token."""
+        layout = setting.layout
+        shared = np.arange(layout.shared)
+        position_C = np.concatenate([shared, layout.positions_NR.reshape(-1)])
+        return with_positions(super().gather_cache(setting, cache), position_C)
+
+    def traffic(self, setting: Setting) -> Traffic:
+        """Every device sends its payload, of the padded number of rows, to N−1 others."""
+        layout, others = setting.layout, setting.layout.devices - 1
+        dim = setting.dims.site_dim(self.sites(setting.dims)[0])
+        sent = others * self.codec.payload_bytes(layout.rows, dim)
+        return Traffic((sent,) * layout.devices, (others,) * layout.devices)
+
+    def flops(self, setting: Setting) -> tuple[float, ...]:
+        """Own rows through all matrices; remote rows through the key and value projections unless kv is coded."""
+        dims, layout = setting.dims, setting.layout
+        site = self.sites(dims)[0]
+        coding = self.codec.encode_flops(dims.site_dim(site)) if layout.devices > 1 else 0.0
+        totals = []
+        for n, pairs in enumerate(layout.visible_pairs(dims.causal)):
+            rows = layout.lengths[n] + layout.shared
+            remote = 0 if site == "kv" else self._remote_rows(layout, n, dims.causal)
+            total = rows * (dims.row_flops() + dims.kv_flops()) + layout.lengths[n] * coding
+            totals.append(total + remote * dims.kv_flops() + pairs * dims.pair_flops())
+        return tuple(totals)
+
+    @staticmethod
+    def _remote_rows(layout, n, causal):
+        """Rows of other devices that device n decodes: all of a device's, if any of them is visible."""
+        last = layout.segments[n][-1][1]
+        seen = [m for m in range(layout.devices) if m != n and (not causal or layout.segments[m][0][0] < last)]
+        return sum(layout.lengths[m] for m in seen)
+
+    def options(self):
+        """Options that were set, as they are written."""
+        names = {"layout_name": "layout"}
+        return {names.get(key, key): value for key, value in super().options().items()}

@@ -1,0 +1,114 @@
+"""Where the bytes are sent. Every collective of the library is one of these, carries a payload and writes the ledger.
+
+Notation as in the einsum strings of the docstrings: ``[X]`` is a payload of X on one device, ``/n`` a part a device.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from thinwire.codecs.base import Codec, CodecParams, Payload
+from thinwire.wire import ledger, message
+from thinwire.wire.spmd import AXIS
+
+
+def device_index() -> jax.Array:
+    """The index n of the device that runs this."""
+    return lax.axis_index(AXIS)
+
+
+def device_count() -> int:
+    """The number N of devices."""
+    return lax.axis_size(AXIS)
+
+
+def all_gather(payload: Payload, site: str) -> Payload:
+    """``[R/n] -> N [R/n]``: every device gets every device's payload, in order, as a leading axis."""
+    packet = message.join(payload)
+    count = device_count()
+    _record(site, "all_gather", message.size_bytes(packet) * (count - 1), count - 1)
+    gathered = lax.all_gather(packet, AXIS)
+    return jax.vmap(lambda one: message.part(one, payload))(gathered)
+
+
+def ring_shift(payload: Payload, site: str) -> Payload:
+    """``[R/n] -> [R/(n−1)]``: every device hands its payload to the next and gets the previous one's."""
+    packet = message.join(payload)
+    count = device_count()
+    _record(site, "ring_shift", message.size_bytes(packet), 1)
+    return message.part(lax.ppermute(packet, AXIS, [(n, (n + 1) % count) for n in range(count)]), payload)
+
+
+def halo(payload: Payload, site: str) -> tuple[Payload, Payload]:
+    """``[R/n] -> [R/(n−1)], [R/(n+1)]``: the neighbours' payloads; zeros beyond the two ends."""
+    packet = message.join(payload)
+    count = device_count()
+    size = message.size_bytes(packet)
+    neighbours = tuple((n > 0) + (n < count - 1) for n in range(count))
+    ledger.record(site, "halo", tuple(size * k for k in neighbours), neighbours)
+    before = lax.ppermute(packet, AXIS, [(n, n + 1) for n in range(count - 1)])
+    after = lax.ppermute(packet, AXIS, [(n + 1, n) for n in range(count - 1)])
+    return message.part(before, payload), message.part(after, payload)
+
+
+def reduce_scatter(
+    x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, site: str
+) -> Float[Array, "T_n D"]:
+    """``T D (partial) -> T/n D``: device n gets the sum of everybody's rows of part n, ⌈T/N⌉ rows, padded with zeros.
+
+    Codes cannot be added, so parts travel as codes (all-to-all), are decoded and summed in float32; a device's own
+    part is not coded. [papers: ZeRO++ qgZ, Flash Communication]
+    """
+    count = device_count()
+    parts_NTD = _parts(x_TD, count)
+    payload_N = jax.vmap(lambda part: codec.encode(params, part))(parts_NTD)
+    received_N = _all_to_all(payload_N, site)
+    rows, dim = parts_NTD.shape[1:]
+    decoded_NTD = jax.vmap(lambda payload: codec.decode(params, payload, rows, dim))(received_N)
+    own = device_index()
+    exact = jnp.take(parts_NTD, own, axis=0).astype(jnp.float32)
+    return decoded_NTD.at[own].set(exact).sum(axis=0)
+
+
+def all_reduce(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, site: str) -> Float[Array, "T D"]:
+    """``T D (partial) -> T D``: reduce-scatter of codes, then all-gather of the codes of the sums; float32.
+
+    Every device decodes the same codes, so all hold the same rows, bit for bit.
+    """
+    if device_count() == 1:
+        return x_TD.astype(jnp.float32)
+    rows = x_TD.shape[0]
+    sum_TD = reduce_scatter(x_TD, codec, params, site)
+    gathered_N = all_gather(codec.encode(params, sum_TD), site)
+    whole_NTD = jax.vmap(lambda payload: codec.decode(params, payload, *sum_TD.shape))(gathered_N)
+    return whole_NTD.reshape(-1, x_TD.shape[1])[:rows]
+
+
+def part_rows(rows: int, devices: int) -> int:
+    """Rows of one device's part in ``reduce_scatter``."""
+    return -(-rows // devices)
+
+
+def _all_to_all(payload_N: Payload, site: str) -> Payload:
+    """``[N X] -> [N X]``: part m of device n becomes part n of device m."""
+    packet_N = jax.vmap(message.join)(payload_N)
+    count = device_count()
+    _record(site, "all_to_all", message.size_bytes(packet_N) // count * (count - 1), count - 1)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), payload_N)
+    received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
+    unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)  # noqa: E731
+    return jax.vmap(unpack)(received)
+
+
+def _parts(x_TD, count):
+    rows = part_rows(x_TD.shape[0], count)
+    padded = jnp.pad(x_TD, ((0, rows * count - x_TD.shape[0]), (0, 0)))
+    return padded.reshape(count, rows, -1)
+
+
+def _record(site, collective, sent, messages):
+    count = device_count()
+    ledger.record(site, collective, (sent,) * count, (messages,) * count)
