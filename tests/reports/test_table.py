@@ -62,3 +62,9 @@ def test_markdown_section_tells_the_command_and_what_is_predicted(document):
     assert "latency is predicted" in text
     assert "98.0 GFLOP/s" in text
     assert "256 + 256" in text
+
+
+def test_devices_have_a_column_where_they_differ(rows):
+    assert "devices" not in markdown_table(rows)
+    rows[0]["devices"] = 2
+    assert "| devices |" in markdown_table(rows)

@@ -121,8 +121,13 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """All columns as (heading, explanation, cell of a row); after the fixed ones a latency for every bandwidth."""
-    return [*COLUMNS, *(_latency_column(mbps) for mbps in bandwidths(rows))]
+    """All columns as (heading, explanation, cell of a row): the fixed ones, then a latency for every bandwidth.
+
+    The number of devices has a column only where it differs between rows; else the header says it once.
+    """
+    counts = {number(row, "devices") for row in rows if not is_single(row)}
+    fixed = COLUMNS if len(counts) > 1 else COLUMNS[1:]
+    return [*fixed, *(_latency_column(mbps) for mbps in bandwidths(rows))]
 
 
 def _latency_column(mbps: float) -> Column:
