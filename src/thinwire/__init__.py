@@ -1,0 +1,1 @@
+"""Thinwire: one Transformer across several devices joined by thin links."""

@@ -1,0 +1,1 @@
+"""Attention over exact and coded context."""

@@ -1,4 +1,4 @@
-"""What a model's layer asks of a strategy: its queries, and the values at the sites where remote context may be coded."""
+"""What a model's layer asks of a strategy: its queries, and its values where context may be coded."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -40,7 +40,7 @@ def partial_attention(
     if visible_TS is not None:
         weight = jnp.where(visible_TS[None, None], weight, 0.0)
     out = jnp.einsum("kgts,skd->tkgd", weight.astype(v_SKd.dtype), v_SKd, preferred_element_type=jnp.float32)
-    heads = lambda x: x.transpose(2, 0, 1).reshape(T, H)  # noqa: E731
+    heads = lambda x: x.transpose(2, 0, 1).reshape(T, H)
     return Partial(out.reshape(T, H, d), heads(top), heads(weight.sum(axis=-1)))
 
 

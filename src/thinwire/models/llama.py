@@ -159,5 +159,8 @@ class Llama(nn.Module):
 def _initialise(key, shape):
     if isinstance(shape, dict):
         keys = jax.random.split(key, len(shape))
-        return {name: _initialise(k, s) if "norm" not in name else jnp.ones(s) for k, (name, s) in zip(keys, shape.items(), strict=True)}
+        return {
+            name: _initialise(k, s) if "norm" not in name else jnp.ones(s)
+            for k, (name, s) in zip(keys, shape.items(), strict=True)
+        }
     return jnp.ones(shape) if len(shape) == 1 else 0.02 * jax.random.normal(key, shape)

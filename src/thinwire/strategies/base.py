@@ -36,10 +36,11 @@ class LayerScope:
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Bytes and messages that each device sends in one layer, by formula."""
+    """Bytes and messages that each device sends, by formula, and the rounds in which it does."""
 
     bytes_by_device: tuple[int, ...]
     messages_by_device: tuple[int, ...]
+    rounds: int  # steps that wait for one another: one message to each peer, or to the next in a ring
 
 
 class Strategy(abc.ABC):
@@ -101,7 +102,7 @@ class Strategy(abc.ABC):
         return sum(self.codec.bits_per_token(dims.site_dim(site)) for site in self.sites(dims))
 
     def gather_cache(self, setting: Setting, cache: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Of the caches of all devices (N, L, ...), the one from which generation goes on: k, v (L, C, K, d), pos (C,)."""
+        """Of all devices' caches (N, L, ...), the one to go on from: k, v (L, C, K, d) and position (L, C)."""
         device, _ = setting.layout.places
         last = int(device[-1])
         return {name: np.asarray(values[last]) for name, values in cache.items()}

@@ -39,7 +39,7 @@ class Cached(Strategy):
 
     def traffic(self, setting):
         """Nothing."""
-        return Traffic((0,), (0,))
+        return Traffic((0,), (0,), 0)
 
     def flops(self, setting):
         """Of one token against the whole context."""

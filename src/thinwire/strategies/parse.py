@@ -1,4 +1,4 @@
-"""Strategy strings: ``STRATEGY[:CODEC][:OPTION=VALUE]...``, such as ``sequence:vq:groups=16:site=x``. Parsed only here."""
+"""Strategy strings, ``STRATEGY[:CODEC][:OPTION=VALUE]...``: ``sequence:vq:groups=16:site=x``. Parsed only here."""
 
 import dataclasses
 import difflib
@@ -93,9 +93,7 @@ def _fields(make) -> dict[str, tuple[str, type]]:
     hints = typing.get_type_hints(target)
     names = list(inspect.signature(target).parameters)[bound:]
     fields = {f.name for f in dataclasses.fields(target)}
-    return {
-        _SPELLING.get(name, name): (name, hints[name]) for name in names if name in fields and name != "codec"
-    }
+    return {_SPELLING.get(name, name): (name, hints[name]) for name in names if name in fields and name != "codec"}
 
 
 def _convert(text, index, option, value, kind):

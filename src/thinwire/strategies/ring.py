@@ -40,7 +40,7 @@ class Ring(Sequence):
         with jax.named_scope("encode"):
             payloads = [self.codec.encode(params, own_rows[a:b]) for a, b in self._cuts(layout)]
         me = collectives.device_index()
-        shift = lambda payloads: [collectives.ring_shift(p, site) for p in payloads]  # noqa: E731
+        shift = lambda payloads: [collectives.ring_shift(p, site) for p in payloads]
 
         # Each hop sends on what has come before it attends to it, so that the two can overlap.
         incoming = shift(payloads) if count > 1 else payloads
@@ -79,7 +79,7 @@ class Ring(Sequence):
 
     def _emit(self, scope, call, kept, me, count):
         layout = scope.setting.layout
-        k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
+        k_TKd, _ = call.keys_values("kv", call.sites["kv"])
         own = jnp.zeros((1, layout.rows, *k_TKd.shape[1:]), k_TKd.dtype)
         by_hop = [jnp.concatenate([own, *arrays]) for arrays in zip(*kept, strict=True)] if kept else [own, own]
         order = (me - jnp.arange(count)) % count  # device n's rows came at hop me − n
@@ -95,4 +95,4 @@ class Ring(Sequence):
         hops, cuts = layout.devices - 1, self._cuts(layout)
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
         sent = hops * sum(self.codec.payload_bytes(stop - start, dim) for start, stop in cuts)
-        return Traffic((sent,) * layout.devices, (hops * len(cuts),) * layout.devices)
+        return Traffic((sent,) * layout.devices, (hops * len(cuts),) * layout.devices, hops)

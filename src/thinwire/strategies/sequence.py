@@ -123,7 +123,7 @@ class Sequence(Strategy):
         S, me = scope.setting.layout.shared, collectives.device_index()
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
         k_TKd = call.rotate(k_TKd, call.position_T)
-        mixed = lambda seen, exact: jnp.concatenate(  # noqa: E731
+        mixed = lambda seen, exact: jnp.concatenate(
             [exact[:S], seen.at[me].set(exact[S:]).reshape(-1, *exact.shape[1:])]
         )
         scope.emitted["cache"] = {"k": mixed(k_NRKd, k_TKd), "v": mixed(v_NRKd, v_TKd)}
@@ -140,7 +140,7 @@ class Sequence(Strategy):
         layout, others = setting.layout, setting.layout.devices - 1
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
         sent = others * self.codec.payload_bytes(layout.rows, dim)
-        return Traffic((sent,) * layout.devices, (others,) * layout.devices)
+        return Traffic((sent,) * layout.devices, (others,) * layout.devices, int(others > 0))
 
     def flops(self, setting: Setting) -> tuple[float, ...]:
         """Own rows through all matrices; remote rows through the key and value projections unless kv is coded."""

@@ -40,7 +40,7 @@ class Single(Strategy):
 
     def traffic(self, setting):
         """Nothing."""
-        return Traffic((0,), (0,))
+        return Traffic((0,), (0,), 0)
 
     def flops(self, setting: Setting):
         """The whole model on one device."""

@@ -62,9 +62,9 @@ class Tensor(Strategy):
             axis = next((i for i, name in enumerate(names) if name in dealt), None)
             return (x, False) if axis is None else (_take_padded(x, dealt[names[axis]], axis), True)
 
-        is_names = lambda leaf: isinstance(leaf, tuple)  # noqa: E731
+        is_names = lambda leaf: isinstance(leaf, tuple)
         paired = jax.tree.map(lambda names, x: split(np.asarray(x), names), axes, params, is_leaf=is_names)
-        pick = lambda i: jax.tree.map(lambda pair: pair[i], paired, is_leaf=is_names)  # noqa: E731
+        pick = lambda i: jax.tree.map(lambda pair: pair[i], paired, is_leaf=is_names)
         return pick(0), pick(1)
 
     def traffic(self, setting: Setting) -> Traffic:
@@ -73,7 +73,7 @@ class Tensor(Strategy):
         others = layout.devices - 1
         part = self.codec.payload_bytes(collectives.part_rows(layout.tokens, layout.devices), dims.width)
         steps = 2 * len(SITES) * others
-        return Traffic((steps * part,) * layout.devices, (steps,) * layout.devices)
+        return Traffic((steps * part,) * layout.devices, (steps,) * layout.devices, 2 * len(SITES) * int(others > 0))
 
     def flops(self, setting: Setting):
         """Padded heads and columns are worked on as well."""

@@ -1,0 +1,1 @@
+"""What the jobs under train/ call."""

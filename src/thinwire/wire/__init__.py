@@ -1,0 +1,1 @@
+"""The collectives, few and named, over payloads; the byte ledger and its audit."""

@@ -54,9 +54,7 @@ def halo(payload: Payload, site: str) -> tuple[Payload, Payload]:
     return message.part(before, payload), message.part(after, payload)
 
 
-def reduce_scatter(
-    x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, site: str
-) -> Float[Array, "T_n D"]:
+def reduce_scatter(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, site: str) -> Float[Array, "T_n D"]:
     """``T D (partial) -> T/n D``: device n gets the sum of everybody's rows of part n, ⌈T/N⌉ rows, padded with zeros.
 
     Codes cannot be added, so parts travel as codes (all-to-all), are decoded and summed in float32; a device's own
@@ -83,7 +81,7 @@ def all_reduce(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, sit
     rows = x_TD.shape[0]
     sum_TD = reduce_scatter(x_TD, codec, params, site)
     gathered_N = all_gather(codec.encode(params, sum_TD), site)
-    whole_NTD = jax.vmap(lambda payload: codec.decode(params, payload, *sum_TD.shape))(gathered_N)
+    whole_NTD = jax.vmap(lambda payload: codec.decode(params, payload, sum_TD.shape[0], sum_TD.shape[1]))(gathered_N)
     return whole_NTD.reshape(-1, x_TD.shape[1])[:rows]
 
 
@@ -99,7 +97,7 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     _record(site, "all_to_all", message.size_bytes(packet_N) // count * (count - 1), count - 1)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), payload_N)
     received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
-    unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)  # noqa: E731
+    unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)
     return jax.vmap(unpack)(received)
 
 

@@ -1,0 +1,1 @@
+"""Quality against the single device, with the bits beside it."""

@@ -1,0 +1,121 @@
+"""Strategies side by side on the same tokens: quality and bytes measured, latency predicted."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from thinwire.engine import Codecs, Engine
+from thinwire.evaluation.metrics import Distance, distance, summarise
+from thinwire.planning.latency import DESCRIPTION, Machine, predict_latency
+from thinwire.strategies import Single, Strategy
+from thinwire.weights.load import LoadedModel
+
+BANDWIDTHS_MBPS = (10, 20, 50, 100, 200, 500, 1000)
+
+Progress = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The rows, and what the latency model assumed."""
+
+    rows: list[dict[str, Any]]
+    latency_model: dict[str, Any]
+
+
+def compare(
+    model: LoadedModel,
+    strategies: Sequence[Strategy],
+    devices: int,
+    windows_WT: Int[np.ndarray, "W T"],
+    codecs_of: Callable[[Strategy], Codecs],
+    split: tuple[float, ...] | None = None,
+    dtype: str = "float32",
+    progress: Progress = lambda _: None,
+) -> Comparison:
+    """Runs every strategy on virtual devices over the same windows.
+
+    Args:
+        strategies: the single device is run as the reference whether it is among them or not.
+        devices: of every strategy but the single device.
+        windows_WT: token ids; perplexity is over the T−1 predicted tokens of each.
+        codecs_of: the learnt arrays that a strategy needs, by site.
+        progress: told what runs next, once a strategy and window.
+
+    Returns:
+        A row for each strategy, in order.
+    """
+    tokens = windows_WT.shape[1]
+    engines = [_engine(model, s, devices, codecs_of, split, dtype) for s in strategies]
+    for engine in engines:
+        engine.layout(tokens)  # what cannot be split is said before anything is computed
+    reference = Engine(model, Single(), 1, dtype=dtype)
+    progress("single")
+    reference.time_to_first_token(windows_WT[0])  # compiles
+    seconds = _seconds(lambda: reference.time_to_first_token(windows_WT[0]))
+    machine = Machine(flops_per_second=reference.flops(tokens)[0] / seconds)
+    distances: list[list[Distance]] = [[] for _ in engines]
+    spent: list[float] = [float("inf")] * len(engines)
+    for ids_T in windows_WT:
+        single_TV = reference.logits(ids_T)
+        for i, engine in enumerate(engines):
+            progress(engine.strategy.spec())
+            start = time.perf_counter()
+            logits_TV = single_TV if isinstance(engine.strategy, Single) else engine.logits(ids_T)
+            spent[i] = min(spent[i], time.perf_counter() - start)
+            distances[i].append(distance(logits_TV, single_TV, ids_T))
+    baseline = {mbps: seconds for mbps in BANDWIDTHS_MBPS}
+    rows = [
+        {
+            **_identity(engine, tokens),
+            **dataclasses.asdict(summarise(found)),
+            "windows": len(windows_WT),
+            "emulated_compute_s": seconds if isinstance(engine.strategy, Single) else wall,
+            **_predictions(engine, tokens, machine, baseline),
+        }
+        for engine, found, wall in zip(engines, distances, spent, strict=True)
+    ]
+    return Comparison(rows, {"description": DESCRIPTION, **dataclasses.asdict(machine)})
+
+
+def _engine(model, strategy, devices, codecs_of, split, dtype) -> Engine:
+    if isinstance(strategy, Single):
+        return Engine(model, strategy, 1, dtype=dtype)
+    return Engine(model, strategy, devices, codecs_of(strategy), split, dtype)
+
+
+def _identity(engine: Engine, tokens: int) -> dict[str, Any]:
+    traffic = engine.traffic(tokens)
+    single = isinstance(engine.strategy, Single)
+    return {
+        "strategy": engine.strategy.spec(),
+        "codec": "-" if single else engine.strategy.codec.spec(),
+        "devices": engine.devices,
+        "tokens": tokens,
+        "bits_per_token_per_layer": 0.0 if single else engine.strategy.bits_per_token(engine.dims),
+        "bytes_sent_per_device": max(traffic.bytes_by_device),
+        "messages_per_device": max(traffic.messages_by_device),
+    }
+
+
+def _predictions(engine: Engine, tokens: int, machine: Machine, single_s: dict[int, float]) -> dict[str, Any]:
+    traffic, flops = engine.traffic(tokens), engine.flops(tokens)
+    latency = {mbps: predict_latency(flops, traffic, machine, mbps) for mbps in BANDWIDTHS_MBPS}
+    return {
+        "predicted_latency_s": {str(mbps): s for mbps, s in latency.items()},
+        "predicted_speedup": {str(mbps): single_s[mbps] / s for mbps, s in latency.items()},
+    }
+
+
+def _seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Median wall time."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))

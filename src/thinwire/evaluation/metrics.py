@@ -1,0 +1,74 @@
+"""How far a distributed run is from the single device, on the same tokens."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+_ROWS = 128  # rows of logits worked on at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+    """Sums over the predicted tokens of one window, and the window's largest differences."""
+
+    predicted: int
+    nll: float  # nats, of the next token
+    nll_single: float
+    kl: float  # nats, from the single device's distribution to this one's
+    top1: int  # positions where both would choose the same token
+    max_abs: float  # largest difference of a logit
+
+
+def distance(
+    logits_TV: Float[np.ndarray, "T V"], single_TV: Float[np.ndarray, "T V"], ids_T: Int[np.ndarray, " T"]
+) -> Distance:
+    """Compares two runs over one window; the last position predicts nothing and counts only for ``max_abs``."""
+    predicted = len(ids_T) - 1
+    sums = np.zeros(4)
+    for start in range(0, predicted, _ROWS):
+        rows = slice(start, min(start + _ROWS, predicted))
+        sums += np.asarray(_sums(logits_TV[rows], single_TV[rows], ids_T[rows.start + 1 : rows.stop + 1]), float)
+    nll, nll_single, kl, top1 = sums
+    max_abs = max(float(np.abs(a - b).max()) for a, b in zip(logits_TV, single_TV, strict=True))
+    return Distance(predicted, nll, nll_single, kl, int(top1), max_abs)
+
+
+@jax.jit
+def _sums(logits_RV: Array, single_RV: Array, next_R: Array):
+    log_p, log_q = jax.nn.log_softmax(single_RV), jax.nn.log_softmax(logits_RV)
+    pick = lambda x: jnp.take_along_axis(x, next_R[:, None], axis=1).sum()
+    kl = jnp.sum(jnp.exp(log_p) * (log_p - log_q))
+    top1 = jnp.sum(logits_RV.argmax(axis=1) == single_RV.argmax(axis=1))
+    return jnp.stack([-pick(log_q), -pick(log_p), kl, top1.astype(jnp.float32)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """Distances of several windows, put together."""
+
+    perplexity: float
+    perplexity_ratio: float  # to the single device on the same tokens
+    standard_error: float  # of the ratio, over windows; NaN with one window
+    kl_to_single: float  # nats a token
+    top1_agreement: float
+    max_abs_logit_difference: float
+
+
+def summarise(distances: list[Distance]) -> Quality:
+    """Perplexity over all predicted tokens, and how it compares with the single device's."""
+    predicted = sum(d.predicted for d in distances)
+    nll = sum(d.nll for d in distances) / predicted
+    change = np.array([(d.nll - d.nll_single) / d.predicted for d in distances])
+    ratio = float(np.exp(nll - sum(d.nll_single for d in distances) / predicted))
+    error = float(change.std(ddof=1) / np.sqrt(len(change)) * ratio) if len(change) > 1 else float("nan")
+    return Quality(
+        perplexity=float(np.exp(nll)),
+        perplexity_ratio=ratio,
+        standard_error=error,
+        kl_to_single=sum(d.kl for d in distances) / predicted,
+        top1_agreement=sum(d.top1 for d in distances) / predicted,
+        max_abs_logit_difference=max(d.max_abs for d in distances),
+    )

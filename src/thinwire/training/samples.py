@@ -1,0 +1,101 @@
+"""Streams text through a model and keeps a bounded sample of the values at the sites where context is coded."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from thinwire.models import FAMILIES
+from thinwire.strategies import Setting, Single, Tensor
+from thinwire.strategies.tensor import SITES as TENSOR_SITES
+from thinwire.weights.load import LoadedModel
+from thinwire.wire.spmd import put, spmd
+
+Samples = dict[str, Float[np.ndarray, "L n D"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _ProbeSingle(Single):
+    """The single device, handing out the values at its sites."""
+
+    wanted: tuple[str, ...] = ()
+
+    def attend(self, scope, call):
+        scope.emitted["sites"] = {site: call.sites[site] for site in self.wanted}
+        return super().attend(scope, call)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ProbeTensor(Tensor):
+    """Tensor parallelism, handing out its partial sums and what they add up to."""
+
+    def reduce(self, scope, partial_TD, site):
+        whole_TD = super().reduce(scope, partial_TD, site)
+        both = jnp.concatenate([partial_TD.astype(jnp.float32), whole_TD])
+        scope.emitted["sites"] = {**scope.emitted.get("sites", {}), site: both}
+        return whole_TD
+
+
+def sample_sites(
+    model: LoadedModel,
+    sites: Iterable[str],
+    windows_WT: Int[np.ndarray, "W T"],
+    per_window: int,
+    devices: int = 1,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Samples:
+    """Values at ``sites`` for randomly chosen rows of every window, W · ``per_window`` rows a layer in all.
+
+    Position 0 is left out: its activations are outliers, and a causal model recomputes them everywhere for nothing.
+
+    Args:
+        sites: of sequence strategies (``x``, ``norm``, ``kv``) or of tensor parallelism (``attn_out``, ``mlp_out``);
+            those depend on ``devices``, and their rows are partial sums and whole ones in equal number.
+        progress: told how many windows are done, of how many.
+    """
+    sites = tuple(sites)
+    split = [s for s in sites if s in TENSOR_SITES]
+    local = tuple(s for s in sites if s not in TENSOR_SITES)
+    runs = [_run(model, _ProbeSingle(wanted=local), 1, local, windows_WT.shape[1], per_window)] if local else []
+    runs += [_run(model, _ProbeTensor(), devices, tuple(split), windows_WT.shape[1], per_window)] if split else []
+    kept: Samples = {}
+    for w, ids_T in enumerate(windows_WT):
+        key = jax.random.fold_in(jax.random.key(seed), w)
+        for run in runs:
+            for site, values_LnD in run(ids_T, key).items():
+                if site not in kept:
+                    layers, rows, dim = values_LnD.shape
+                    kept[site] = np.empty((layers, len(windows_WT) * rows, dim), np.float32)
+                kept[site][:, w * values_LnD.shape[1] : (w + 1) * values_LnD.shape[1]] = values_LnD
+        progress(w + 1, len(windows_WT))
+    return kept
+
+
+def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], tokens: int, per_window: int):
+    """A function from one window and a key to the sampled values (L, n, D) of each site."""
+    family = FAMILIES[model.family]
+    dims = family.dims(model.config)
+    setting = Setting(dims, strategy.layout(dims, tokens, devices, None))
+    params, sharded = strategy.shard(model.params, family.param_axes(model.config), dims, devices)
+
+    def local(params, ids_T, rows_n):
+        position_T = strategy.positions(setting)
+        _, emitted = family.forward(params, model.config, ids_T, position_T, strategy, setting)
+        return {site: emitted["sites"][site][:, rows_n] for site in sites}
+
+    program = jax.jit(spmd(local, devices, (sharded, False, False)))
+    placed = put(params, devices, sharded)
+    available = 2 * tokens if sites[0] in TENSOR_SITES else tokens
+    each = min(-(-per_window // devices), tokens - 1)
+
+    def run(ids_T, key):
+        rows_n = jax.random.choice(key, jnp.arange(1, available), (each,), replace=False)
+        out = program(placed, ids_T, rows_n)
+        return {site: np.concatenate(np.asarray(values, np.float32), axis=1) for site, values in out.items()}
+
+    return functools.partial(run)
