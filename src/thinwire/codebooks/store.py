@@ -1,0 +1,217 @@
+"""Codebook sets on disk: a directory with a readable ``manifest.json`` and ``arrays/``, an orbax checkpoint.
+
+Saving is atomic: everything is written and flushed beside the place and renamed into it. Loading trusts nothing: shapes
+must be what the manifest says, the hash must match (the checkpoint's own format notices a missing byte, not a changed
+one) and every value must be finite.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Array
+from orbax.checkpoint import v1 as ocp
+
+from thinwire.codebooks.manifest import Manifest, check_fits
+from thinwire.errors import ThinwireError
+
+__all__ = ["CodebookSet", "Manifest", "check_fits", "load", "save"]
+
+_MANIFEST = "manifest.json"
+_ARRAYS = "arrays"
+# What a checkpoint may need beyond its arrays.
+_MARGIN_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class CodebookSet:
+    """Codebooks as loaded.
+
+    Attributes:
+        manifest: what they are.
+        arrays: ``{site: {"codebook": (L, G, C, E)}}``, float32 NumPy arrays.
+    """
+
+    manifest: Manifest
+    arrays: dict[str, dict[str, np.ndarray]]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the checkpoint library's log, tracebacks included, from the user, who gets one sentence from us."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _hash(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    digest = hashlib.sha256()
+    for site in sorted(arrays):
+        for name in sorted(arrays[site]):
+            array = np.ascontiguousarray(arrays[site][name])
+            digest.update(f"{site}/{name}:{array.dtype}:{array.shape};".encode())
+            digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _check_arrays(manifest: Manifest, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Raises ValueError, in words, where arrays do not fit what the manifest says or hold NaN or infinity."""
+    if arrays.keys() != manifest.sites.keys():
+        raise ValueError(f"there are arrays for sites {', '.join(arrays)}, not {', '.join(manifest.sites)}")
+    for site, dim in manifest.sites.items():
+        for name, array in arrays[site].items():
+            where = f"{name} at site {site}"
+            if array.dtype != np.float32:
+                raise ValueError(f"{where} has type {array.dtype}, not float32")
+            if array.ndim < 1 or array.shape[0] != manifest.layers:
+                raise ValueError(f"{where} has shape {array.shape}, but there are {manifest.layers} layers")
+            if name == "codebook" and (array.ndim != 4 or array.shape[1] * array.shape[3] != dim):
+                raise ValueError(f"{where} has shape {array.shape}, which does not make rows of {dim} values")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{where} holds NaN or infinity")
+
+
+def _flush(folder: Path) -> None:
+    """Makes sure that a folder and all in it are on the disk."""
+    for root, _, files in os.walk(folder):
+        for path in [*(Path(root, file) for file in files), Path(root)]:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _reason(error: BaseException) -> str:
+    """The system's words for why a write failed, also where the checkpoint library has wrapped its error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
+        if code := re.search(r"os_error_code='(\d+)'", str(cause)):
+            return os.strerror(int(code.group(1)))
+        cause = cause.__cause__ or cause.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _write(folder: Path, manifest: Manifest, arrays: dict[str, dict[str, np.ndarray]]) -> None:
+    """Writes a whole set into an empty folder and flushes it."""
+    (folder / _MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    needed = sum(a.nbytes for site in arrays.values() for a in site.values()) + _MARGIN_BYTES
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with _quiet():
+        ocp.save(folder / _ARRAYS, arrays)
+    _flush(folder)
+
+
+def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str, Array | np.ndarray]]) -> Manifest:
+    """Saves a codebook set, over an older one if there is one; an interrupted save leaves no half-written set.
+
+    Args:
+        path: the directory to make.
+        manifest: what the codebooks are; ``shapes`` and ``arrays_sha256`` are filled in.
+        arrays: ``{site: {"codebook": (L, G, C, E)}}``, float32.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ThinwireError: the path cannot be written (it names the reason), or it holds something else.
+        ValueError: the arrays are not what the manifest says.
+    """
+    path = Path(path).absolute()
+    host = {site: {name: np.asarray(a) for name, a in of_site.items()} for site, of_site in arrays.items()}
+    _check_arrays(manifest, host)
+    shapes = {site: {name: list(a.shape) for name, a in of_site.items()} for site, of_site in host.items()}
+    manifest = dataclasses.replace(manifest, shapes=shapes, arrays_sha256=_hash(host))
+    if path.exists() and not (path / _MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise ThinwireError(f"{path} is not a codebook set, so nothing was saved over it: choose another path.")
+    fresh = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".saving", dir=path.parent))
+        fresh.chmod(0o755)
+        _write(fresh, manifest, host)
+        _swap_in(fresh, path)
+    except Exception as error:
+        raise ThinwireError(f"Codebooks could not be saved to {path}: {_reason(error)}.") from error
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return manifest
+
+
+def _swap_in(fresh: Path, path: Path) -> None:
+    """Renames ``fresh`` to ``path``; what was there is put aside first, and back again if that fails."""
+    aside = fresh.with_suffix(".old")
+    replaces = path.exists()
+    if replaces:
+        path.rename(aside)
+    try:
+        fresh.rename(path)
+    except OSError:
+        if replaces:
+            aside.rename(path)
+        raise
+    with contextlib.suppress(OSError):
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def load(path: str | Path) -> CodebookSet:
+    """Loads a codebook set and checks all of it.
+
+    Raises:
+        ThinwireError: there is none at ``path``, or it is truncated, corrupt or of another format.
+    """
+    path = Path(path).absolute()
+    if not path.is_dir():
+        raise ThinwireError(f"There are no codebooks at {path}: make them with `thinwire calibrate`.")
+    try:
+        text = (path / _MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ThinwireError(f"{path} is not a codebook set: it has no {_MANIFEST}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ThinwireError(f"{path / _MANIFEST} cannot be read: {_reason(error)}.") from error
+    try:
+        manifest = Manifest.from_json(text)
+    except ValueError as error:  # JSON's own errors are ValueErrors too
+        raise ThinwireError(f"{path / _MANIFEST} is damaged: {_reason(error)}; calibrate again.") from error
+    try:
+        target = {
+            site: {name: np.empty(shape, np.float32) for name, shape in of_site.items()}
+            for site, of_site in manifest.shapes.items()
+        }
+        with _quiet():
+            arrays = ocp.load(path / _ARRAYS, target)
+    except Exception as error:
+        raise ThinwireError(f"The codebooks in {path} are incomplete or damaged; calibrate again.") from error
+    try:
+        for site, of_site in manifest.shapes.items():
+            for name, shape in of_site.items():
+                if list(arrays[site][name].shape) != shape:
+                    raise ValueError(f"{name} at site {site} has shape {arrays[site][name].shape}, not {tuple(shape)}")
+        _check_arrays(manifest, arrays)
+        if _hash(arrays) != manifest.arrays_sha256:
+            raise ValueError("their hash is not what the manifest says")
+    except ValueError as error:
+        raise ThinwireError(f"The codebooks in {path} are damaged: {error}; calibrate again.") from error
+    return CodebookSet(manifest, arrays)
