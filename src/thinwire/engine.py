@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 
 from thinwire.errors import ThinwireError
 from thinwire.layout import PAD, TokenLayout
-from thinwire.models import FAMILIES
 from thinwire.models.dims import ModelDims
+from thinwire.models.families import FAMILIES
 from thinwire.strategies.base import Setting, Strategy, Traffic
 from thinwire.strategies.cached import Cached
 from thinwire.strategies.single import Single

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from thinwire.models import FAMILIES
+from thinwire.models.families import FAMILIES
 from thinwire.strategies import Setting, Single, Tensor
 from thinwire.strategies.tensor import SITES as TENSOR_SITES
 from thinwire.weights.load import LoadedModel

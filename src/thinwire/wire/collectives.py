@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Payload
 from thinwire.wire import ledger, message
-from thinwire.wire.spmd import AXIS
+from thinwire.wire.spmd import AXIS, is_virtual
 
 
 def device_index() -> jax.Array:
@@ -49,9 +49,7 @@ def halo(payload: Payload, site: str) -> tuple[Payload, Payload]:
     size = message.size_bytes(packet)
     neighbours = tuple((n > 0) + (n < count - 1) for n in range(count))
     ledger.record(site, "halo", tuple(size * k for k in neighbours), neighbours)
-    before = lax.ppermute(packet, AXIS, [(n, n + 1) for n in range(count - 1)])
-    after = lax.ppermute(packet, AXIS, [(n + 1, n) for n in range(count - 1)])
-    return message.part(before, payload), message.part(after, payload)
+    return message.part(_open_shift(packet, 1), payload), message.part(_open_shift(packet, -1), payload)
 
 
 def reduce_scatter(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, site: str) -> Float[Array, "T_n D"]:
@@ -99,6 +97,16 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
     unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)
     return jax.vmap(unpack)(received)
+
+
+def _open_shift(packet, by):
+    """What device ``n − by`` has, zeros where there is none; nothing is sent around the ends."""
+    count = device_count()
+    if is_virtual():  # vmap permutes only in whole circles
+        around = lax.ppermute(packet, AXIS, [(n, (n + by) % count) for n in range(count)])
+        source = device_index() - by
+        return jnp.where((source >= 0) & (source < count), around, jnp.zeros_like(around))
+    return lax.ppermute(packet, AXIS, [(n, n + by) for n in range(count) if 0 <= n + by < count])
 
 
 def _parts(x_TD, count):

@@ -48,6 +48,11 @@ def spmd(function: Callable, where: Mesh | int, sharded: tuple) -> Callable:
     return jax.shard_map(local, mesh=where, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
 
 
+def is_virtual() -> bool:
+    """Whether what is being traced runs on virtual devices (vmap), not on a mesh."""
+    return AXIS not in jax.sharding.get_abstract_mesh().manual_axes
+
+
 def put(tree: Any, where: Mesh | int, sharded: Any) -> Any:
     """Places host arrays as ``spmd`` wants them: split by the leading axis where ``sharded``, else on every device."""
     if isinstance(where, int):
