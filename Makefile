@@ -4,7 +4,7 @@
 #   make test ARGS="-k ledger"     more arguments for pytest, or for `thinwire demo`
 
 PYTHON ?= python3
-VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(patsubst -%,%,$(subst /,-,$(PYTHON))))
 PARITY_VENV ?= .venv-parity
 ARGS ?=
 WORKERS ?= 2
@@ -49,7 +49,7 @@ clean: ## remove environments, caches and build folders
 %/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "thinwire needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1);" \
-	       "name another interpreter: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12" >&2; exit 1; }
+	       "name another interpreter: make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "making $* with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $*
 	@$*/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1"

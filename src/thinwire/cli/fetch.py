@@ -114,7 +114,8 @@ def _list(as_json: bool) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "kind", "size", "download", "cached", "licence", "from"):
-        table.add_column(heading, justify="right" if heading in ("size", "download") else "left", overflow="fold")
+        justify = "right" if heading in ("size", "download") else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in ("licence", "from"))
     for entry in entries:
         table.add_row(
             entry["name"],
