@@ -105,7 +105,7 @@ def split_lengths(tokens: int, parts: int, weights: Sequence[float] | None = Non
     exact = share / share.sum() * tokens
     lengths = np.maximum(np.floor(exact).astype(int), 1)
     while lengths.sum() > tokens:  # only where tiny shares were raised to one token
-        lengths[np.argmax(lengths - exact)] -= 1
+        lengths[np.argmax(np.where(lengths > 1, lengths - exact, -np.inf))] -= 1
     for part in np.argsort(-(exact - lengths), kind="stable")[: tokens - lengths.sum()]:
         lengths[part] += 1
     return lengths.tolist()
@@ -121,6 +121,7 @@ def contiguous(tokens: int, devices: int, split: Sequence[float] | None = None, 
 
 def zigzag(tokens: int, devices: int, split: Sequence[float] | None = None, shared: int = 0) -> TokenLayout:
     """Device n holds stretches n and 2N−1−n, so that causal attention costs every device the same."""
+    split_lengths(max(tokens, devices), devices, split)  # tells of a bad split as it was written
     if tokens - shared < 2 * devices:
         raise ThinwireError(
             f"A zigzag over {devices} devices needs {2 * devices} tokens and has {tokens - shared}; "

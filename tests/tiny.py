@@ -1,0 +1,66 @@
+"""A tiny random Llama whose every part matters, and codebooks for it."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from thinwire.engine import Engine
+from thinwire.models.llama_config import LlamaConfig
+from thinwire.strategies import parse_strategy
+from thinwire.weights.load import LoadedModel
+from thinwire.weights.shapes import random_params
+
+CONFIG = LlamaConfig(D=48, L=2, H=9, K=3, d=8, F=100, V=64, context=64)
+TOKENS = 37
+
+
+@functools.cache
+def model(**changes) -> LoadedModel:
+    """Random weights, large enough for attention to be far from uniform; ``changes`` to the configuration."""
+    config = dataclasses.replace(CONFIG, **changes)
+    rng = np.random.default_rng(1)
+
+    def stretched(path, x):
+        if "norm" in jax.tree_util.keystr(path):
+            return x + 0.2 * rng.standard_normal(x.shape, np.float32)
+        return 10 * x
+
+    params = jax.tree_util.tree_map_with_path(stretched, random_params(config))
+    return LoadedModel("tiny", "llama", config, params, None, "0" * 64)
+
+
+def ids(tokens: int = TOKENS, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, CONFIG.V, tokens).astype(np.int32)
+
+
+def codebooks(strategy, dims, seed: int = 0) -> dict:
+    """Random codebooks for every site of the strategy; none where its codec learns nothing."""
+    keys = jax.random.split(jax.random.key(seed), 2)
+    if not strategy.codec.learns:
+        return {}
+    return {
+        site: jax.tree.map(np.asarray, strategy.codec.init_params(key, dims.layers, dims.site_dim(site)))
+        for site, key in zip(strategy.sites(dims), keys, strict=False)
+    }
+
+
+def engine(spec: str, where=1, split=None, dtype: str = "float32", **changes) -> Engine:
+    """The tiny model by the strategy ``spec``, with random codebooks where it needs some."""
+    strategy = parse_strategy(spec)
+    tiny = model(**changes)
+    dims = _dims(tiny)
+    return Engine(tiny, strategy, where, codebooks(strategy, dims), split, dtype)
+
+
+def _dims(tiny: LoadedModel):
+    from thinwire.models import llama
+
+    return llama.dims(tiny.config)
+
+
+@functools.cache
+def single_logits(tokens: int = TOKENS, **changes) -> np.ndarray:
+    """What every exact strategy has to give."""
+    return engine("single", **changes).logits(ids(tokens))
