@@ -114,7 +114,7 @@ def _write(folder: Path, manifest: Manifest, arrays: dict[str, dict[str, np.ndar
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with _quiet():
-        ocp.save(folder / _ARRAYS, arrays)
+        ocp.save(str(folder / _ARRAYS), arrays)
     _flush(folder)
 
 
@@ -147,7 +147,7 @@ def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str,
         fresh.chmod(0o755)
         _write(fresh, manifest, host)
         _swap_in(fresh, path)
-    except Exception as error:
+    except (OSError, ValueError) as error:  # a ValueError is how the checkpoint library tells of a full disk
         raise ThinwireError(f"Codebooks could not be saved to {path}: {_reason(error)}.") from error
     finally:
         if fresh is not None:
@@ -201,7 +201,7 @@ def load(path: str | Path) -> CodebookSet:
             for site, of_site in manifest.shapes.items()
         }
         with _quiet():
-            arrays = ocp.load(path / _ARRAYS, target)
+            arrays = ocp.load(str(path / _ARRAYS), target)
     except Exception as error:
         raise ThinwireError(f"The codebooks in {path} are incomplete or damaged; calibrate again.") from error
     try:

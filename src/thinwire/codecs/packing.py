@@ -7,8 +7,10 @@ first, and bit ``b`` of the stream is bit ``b % 8`` of byte ``b // 8``. Unused b
 when the program is traced; nothing is ever spread out to one value a bit.
 """
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int32, Integer, UInt8
 
@@ -33,6 +35,7 @@ def _overlaps(shift: int, bits: int) -> bool:
     return -bits < shift < 8
 
 
+@functools.partial(jax.jit, static_argnames="bits", inline=True)
 def pack_bits(codes: Integer[Array, "n"], bits: int) -> UInt8[Array, "packed"]:
     """Packs ``n`` codes into exactly ``packed_bytes(n, bits)`` bytes.
 
@@ -60,6 +63,7 @@ def pack_bits(codes: Integer[Array, "n"], bits: int) -> UInt8[Array, "packed"]:
     return jnp.stack(columns, axis=-1).reshape(groups * group_bytes)[: packed_bytes(n, bits)]
 
 
+@functools.partial(jax.jit, static_argnames=("bits", "count"), inline=True)
 def unpack_bits(packed: UInt8[Array, "packed"], bits: int, count: int) -> Int32[Array, "n"]:
     """Returns the ``count`` codes that ``pack_bits`` packed, as int32 (ready to gather with).
 

@@ -1,6 +1,7 @@
 """Grouped vector quantisation: a row is cut into groups, each sent as the index of its nearest codeword."""
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import jax
@@ -66,11 +67,13 @@ def _search_tiled(codebook: Array, x_TD: Array, tile: tuple[int, int]) -> Array:
     return codes.transpose(1, 3, 0, 2).reshape(chunks * rows, G)[:T]
 
 
+@functools.partial(jax.jit, inline=True)
 def search(codebook: Float[Array, "G C E"], x_TD: Float[Array, "T D"]) -> Int32[Array, "T G"]:
     """Returns the index of the codeword nearest to each group of each row, the lowest one on a tie.
 
-    Distances are squared Euclidean in float32, up to the row's own norm: the score is ``x·c - |c|²/2``. At most
-    a tile of scores exists at a time, never all ``(T, G, C)``.
+    Distances are squared Euclidean in float32, up to the row's own norm: the score is ``x·c - |c|²/2``, so two
+    codewords whose distances differ by less than about 1e-7 · |c|² may change places. At most a tile of scores exists
+    at a time, never all ``(T, G, C)``.
 
     Args:
         codebook: ``C`` codewords of ``E = D / G`` values for each of ``G`` groups.
@@ -90,6 +93,7 @@ def search(codebook: Float[Array, "G C E"], x_TD: Float[Array, "T D"]) -> Int32[
     )
 
 
+@functools.partial(jax.jit, inline=True)
 def lookup(codebook: Float[Array, "G C E"], codes_TG: Integer[Array, "T G"]) -> Float[Array, "T D"]:
     """Returns the rows that the codes name, ``D = G · E`` values each, in the codebook's type."""
     G, C, E = codebook.shape
