@@ -1,7 +1,7 @@
 """Windows of tokens cut from documents: what calibration and evaluation read."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from thinwire.errors import ThinwireError
 _SEPARATOR = "\n\n"  # between short documents that share a window
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What windows need of a tokenizer."""
 

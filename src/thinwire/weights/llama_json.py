@@ -56,7 +56,7 @@ class _Settings:
     def __init__(self, raw: dict[str, Any], where: Path):
         self._raw, self._where = raw, where
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def number(self, key: str, default: float | int | None = None) -> float:
         value = self._raw.get(key)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int | float):

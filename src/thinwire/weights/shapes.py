@@ -75,7 +75,7 @@ def random_params(config: LlamaConfig, seed: int = 0) -> dict:
     return params
 
 
-def _memory_bytes() -> float:
+def _memory_bytes() -> float | int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # no POSIX: let the allocation decide

@@ -1,6 +1,6 @@
 """Text to token ids and back, from a GGUF file's fields or a Hugging Face ``tokenizer.json``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class TextTokenizer:
         """The ids of several texts, without ``prefix``, on all cores."""
         return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; control tokens are left out, bytes that are no UTF-8 become U+FFFD."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
 
