@@ -73,8 +73,8 @@ class Engine:
             )
         axes = self._family.param_axes(model.config)
         params, self._sharded = strategy.shard(model.params, axes, self.dims, self.devices)
-        self._params = put(_cast(params, dtype), where, self._sharded)
-        self._codecs = put(_cast(self._codecs, "float32"), where, jax.tree.map(lambda _: False, self._codecs))
+        self._params = put(cast(params, dtype), where, self._sharded)
+        self._codecs = put(cast(self._codecs, "float32"), where, jax.tree.map(lambda _: False, self._codecs))
         self._programs: dict[Any, Any] = {}
 
     def layout(self, tokens: int) -> TokenLayout:
@@ -183,7 +183,7 @@ class Engine:
     def _whole_params(self):
         if isinstance(self.where, int) and not any(jax.tree.leaves(self._sharded)):
             return self._params
-        return jax.device_put(_cast(self.model.params, self.dtype))
+        return jax.device_put(cast(self.model.params, self.dtype))
 
     @functools.cached_property
     def _decode(self):
@@ -199,7 +199,8 @@ class Engine:
         return jax.jit(step, donate_argnums=3)
 
 
-def _cast(tree, dtype):
+def cast(tree: Any, dtype: str) -> Any:
+    """The arrays of a tree in another type, on the host; those that have it already are left where they are."""
     return jax.tree.map(lambda x: x if x.dtype == dtype else np.asarray(x).astype(dtype), tree)
 
 

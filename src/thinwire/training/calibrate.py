@@ -1,0 +1,140 @@
+"""Calibration: codebooks learnt from text by k-means, without changing the model."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from thinwire.codebooks import store
+from thinwire.codebooks.health import health
+from thinwire.codebooks.kmeans import fit
+from thinwire.codebooks.manifest import Manifest, check_fits
+from thinwire.codecs import GroupedVQ
+from thinwire.errors import ThinwireError
+from thinwire.models.families import FAMILIES
+from thinwire.strategies import Strategy, Tensor
+from thinwire.training.samples import Samples, sample_sites
+from thinwire.weights.cache import cache_dir
+from thinwire.weights.load import LoadedModel
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationJob:
+    """How much text is read, and how much of it is kept."""
+
+    windows: int = 12
+    window: int = 1024  # tokens of a window
+    rows: int = 12288  # rows a layer that codebooks are learnt from
+    seed: int = 0
+
+
+def codebook_path(model: LoadedModel, strategy: Strategy, devices: int) -> Path:
+    """Where the cache keeps the codebooks that ``strategy`` needs for ``model``."""
+    dims = FAMILIES[model.family].dims(model.config)
+    # Partial sums depend on how many devices share the work; keys and values do not.
+    many = f"-{devices}-devices" if isinstance(strategy, Tensor) else ""
+    name = "+".join(strategy.sites(dims)) + "-" + strategy.codec.spec().replace(":", "-").replace("=", "") + many
+    return cache_dir() / "codebooks" / model.sha256[:16] / name
+
+
+def check(manifest: Manifest, model: LoadedModel, strategy: Strategy, devices: int) -> None:
+    """Raises ThinwireError where codebooks are for something else than ``strategy`` on ``model``."""
+    dims = FAMILIES[model.family].dims(model.config)
+    check_fits(
+        manifest,
+        model_sha256=model.sha256,
+        model_name=model.name,
+        layers=dims.layers,
+        sites_dims={site: dims.site_dim(site) for site in strategy.sites(dims)},
+        codec_spec=strategy.codec.spec(),
+    )
+    made_for = manifest.data.get("devices")
+    if isinstance(strategy, Tensor) and made_for != devices:
+        raise ThinwireError(
+            f"These codebooks are for the partial sums of {made_for} devices, not {devices}; calibrate again with "
+            f"--devices {devices}."
+        )
+
+
+def collect(
+    model: LoadedModel,
+    strategies: Sequence[Strategy],
+    devices: int,
+    windows_WT: Int[np.ndarray, "W T"],
+    job: CalibrationJob,
+    progress: Progress = lambda done, total: None,
+) -> Samples:
+    """Rows at every site that the strategies code, from one pass over the windows.
+
+    Keeps ``job.rows`` rows a layer and site on the host, whatever the length of the text.
+
+    Raises:
+        ThinwireError: a codec does not fit the model.
+    """
+    dims = FAMILIES[model.family].dims(model.config)
+    for strategy in strategies:
+        strategy.check(dims)
+    sites = sorted({site for strategy in strategies for site in strategy.sites(dims)})
+    per_window = min(-(-job.rows // len(windows_WT)), windows_WT.shape[1] - 1)
+    return sample_sites(model, sites, windows_WT, per_window, devices, job.seed, progress)
+
+
+def learn(
+    model: LoadedModel,
+    strategy: Strategy,
+    devices: int,
+    samples: Samples,
+    job: CalibrationJob,
+    data: Mapping[str, Any],
+    progress: Progress = lambda done, total: None,
+    out: Path | None = None,
+) -> store.CodebookSet:
+    """Learns the codebooks of a strategy from rows, layer by layer, and saves them.
+
+    Args:
+        data: what the rows are of, for the manifest.
+        out: where to save; by default in the cache.
+
+    Raises:
+        ThinwireError: the codec learns nothing, there are fewer rows than codewords, or the set cannot be saved.
+    """
+    dims = FAMILIES[model.family].dims(model.config)
+    sites = strategy.sites(dims)
+    books: dict[str, list[np.ndarray]] = {site: [] for site in sites}
+    figures: dict[str, list[dict[str, float]]] = {site: [] for site in sites}
+    for done, (site, layer) in enumerate(itertools.product(sites, range(dims.layers))):
+        book, figure = _learn(samples[site][layer], strategy.codec, job.seed, layer)
+        books[site].append(book)
+        figures[site].append(figure)
+        progress(done + 1, dims.layers * len(sites))
+    manifest = Manifest(
+        model=model.name,
+        model_sha256=model.sha256,
+        family=model.family,
+        layers=dims.layers,
+        codec=strategy.codec.spec(),
+        sites={site: dims.site_dim(site) for site in sites},
+        data={**data, "rows": int(samples[sites[0]].shape[1]), "devices": devices},
+        seed=job.seed,
+        health=figures,
+    )
+    arrays = {site: {"codebook": np.stack(books[site])} for site in sites}
+    manifest = store.save(out or codebook_path(model, strategy, devices), manifest, arrays)
+    return store.CodebookSet(manifest, arrays)
+
+
+def _learn(rows_nD: np.ndarray, codec: Any, seed: int, layer: int) -> tuple[np.ndarray, dict[str, float]]:
+    """The codebook of one layer, learnt from nine tenths of the rows, and its health on the others."""
+    if not isinstance(codec, GroupedVQ):
+        raise ThinwireError(f"{codec.spec()} learns nothing, so there is nothing to calibrate.")
+    kept = np.arange(len(rows_nD)) % 10 != 9
+    key = jax.random.fold_in(jax.random.key(seed), layer)
+    book = fit(key, rows_nD[kept], codec.groups, codec.size)
+    return np.asarray(book), health(book, rows_nD[~kept])
