@@ -20,6 +20,9 @@ from thinwire.errors import ThinwireError
 
 # A codeword is dead when its running count is below this part of what an even use would give it.
 DEAD_BELOW = 0.02
+# The running count that a revived codeword starts with, in the same measure (and never less than one row): enough to
+# live until rows near it come by, too little to hold it back when they do.
+REVIVED_WITH = 0.1
 # Rows that the seeding looks at: this many for each codeword, and never fewer than 4096.
 _SEED_ROWS = 4
 # Rows of one batch, unless a codebook is so large that it needs more. Data that fit are one batch: plain Lloyd.
@@ -128,10 +131,11 @@ def _revive(key: Array, state: KMeansState, x_nGE: Array, error_nG: Array) -> KM
     rows_GC = _rows_at(error_nG.T, (rank_GC + offset_G1) / deaths_G1)
     fresh_GCE = jnp.take_along_axis(x_nGE.transpose(1, 0, 2), rows_GC[:, :, None], axis=1)
     dead_GC1 = dead_GC[:, :, None]
+    count_G1 = jnp.maximum(REVIVED_WITH * even_G1, 1.0)
     return KMeansState(
         codebook=jnp.where(dead_GC1, fresh_GCE, state.codebook),
-        sums=jnp.where(dead_GC1, fresh_GCE, state.sums),
-        counts=jnp.where(dead_GC, 1.0, state.counts),
+        sums=jnp.where(dead_GC1, fresh_GCE * count_G1[:, :, None], state.sums),
+        counts=jnp.where(dead_GC, count_G1, state.counts),
     )
 
 
