@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from tokenizers import Tokenizer, pre_tokenizers
 
 from thinwire.data.wikipedia import documents
 from thinwire.data.windows import windows
@@ -23,6 +24,17 @@ def test_what_it_is(smollm2):
     assert smollm2.tokenizer.vocab == 49152
     assert smollm2.tokenizer.prefix == ()
     assert smollm2.tokenizer.eos_ids == (0, 2)  # <|endoftext|>, <|im_end|>
+
+
+def test_ids_are_those_of_the_published_pre_tokenizer(smollm2):
+    """SmolLM2's tokenizer.json: single digits, then GPT-2's byte-level rule, both built into the tokenizers package."""
+    reference = Tokenizer.from_str(smollm2.tokenizer._tokenizer.to_str())
+    reference.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    texts = ["they're  1984½ ٣\n\n\tx ", "naïve 日本語 🙂", *documents("test")[:20]]
+    expected = [e.ids for e in reference.encode_batch(texts, add_special_tokens=False)]
+    assert smollm2.tokenizer.encode_batch(texts) == expected
 
 
 @pytest.mark.parametrize("text", ["The capital of France.", "  naïve\n\n\tx = 1234567  ", "日本語 🙂", "don't"])
