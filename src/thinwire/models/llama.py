@@ -41,7 +41,7 @@ def forward(
     setting: Setting,
     codecs: Mapping[str, Mapping[str, Array]] | None = None,
     cache: Mapping[str, Array] | None = None,
-) -> tuple[Float[Array, "T D"], dict[str, Any]]:
+) -> tuple[Float[Array, "R D"], dict[str, Any]]:
     """Runs all layers on the rows of one device.
 
     Args:

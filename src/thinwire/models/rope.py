@@ -10,7 +10,7 @@ from thinwire.models.llama_config import LlamaConfig
 
 
 @functools.cache
-def rope_frequencies(config: LlamaConfig) -> Float[np.ndarray, " d/2"]:
+def rope_frequencies(config: LlamaConfig) -> Float[np.ndarray, " pairs"]:
     """Radians per position of each rotated pair, (d/2,) float32.
 
     With ``rope_scaling``, waves longer than the original context are slowed by ``factor``, short ones kept, and those

@@ -67,7 +67,7 @@ class Strategy(abc.ABC):
         del scope, site
         return partial_TD
 
-    def output(self, setting: Setting, x_TD: Float[Array, "T D"]) -> Float[Array, "T D"]:
+    def output(self, setting: Setting, x_TD: Float[Array, "T D"]) -> Float[Array, "R D"]:
         """The rows of ``setting.layout`` (shared ones first) among the rows worked on."""
         del setting
         return x_TD

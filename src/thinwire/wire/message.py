@@ -1,6 +1,7 @@
 """A payload as one message: its arrays, bit for bit, in one buffer, so that a collective sends once."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ def join(payload: Payload) -> jax.Array:
     return jnp.concatenate([_as_bytes(leaf) for leaf in leaves])
 
 
-def part(message: jax.Array, like: Payload) -> Payload:
+def part(message: jax.Array, like: Mapping[str, jax.Array | jax.ShapeDtypeStruct]) -> Payload:
     """The payload in ``message``; ``like`` gives the names, shapes and types (arrays or their shape structs)."""
     names = sorted(like)
     if len(names) == 1:
