@@ -1,8 +1,8 @@
 """Turn the blocks of a quantised GGUF tensor into float32, in place and transposed.
 
 The common types are unpacked straight into their transposed place: bytes are transposed instead of floats, and nothing
-as large as the result is made on the way (three to four times faster than ``gguf.quants`` and a transposed copy). The rest go
-through that package.
+as large as the result is made on the way (three to four times faster than ``gguf.quants`` and a transposed copy). The
+rest go through that package.
 """
 
 import numpy as np
