@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +43,7 @@ class Engine:
         codecs: the codec's learnt arrays by site, (L, ...), for codecs that learn.
         split: each device's share of the tokens; even if None.
         dtype: of weights and activations: ``float32`` or ``bfloat16``.
+        sharing: engines of the same model, whose weights in place are used where this one would hold the same.
 
     Raises:
         ThinwireError: the codec does not fit the model, or its codebooks are missing.
@@ -56,6 +57,7 @@ class Engine:
         codecs: Codecs | None = None,
         split: tuple[float, ...] | None = None,
         dtype: str = "float32",
+        sharing: Sequence["Engine"] = (),
     ):
         self.model, self.strategy, self.where, self.split, self.dtype = model, strategy, where, split, dtype
         self.devices = where if isinstance(where, int) else where.devices.size
@@ -71,11 +73,21 @@ class Engine:
                 f"{strategy.spec()} needs codebooks for {', '.join(missing)}; make them with "
                 f"'thinwire calibrate --model {model.name} --strategy {strategy.spec()} --devices {self.devices}'."
             )
-        axes = self._family.param_axes(model.config)
-        params, self._sharded = strategy.shard(model.params, axes, self.dims, self.devices)
-        self._params = put(cast(params, dtype), where, self._sharded)
+        self._params, self._sharded = next(
+            ((one._params, one._sharded) for one in sharing if self._holds_what(one)), (None, None)
+        )
+        if self._params is None:
+            axes = self._family.param_axes(model.config)
+            params, self._sharded = strategy.shard(model.params, axes, self.dims, self.devices)
+            self._params = put(cast(params, dtype), where, self._sharded)
         self._codecs = put(cast(self._codecs, "float32"), where, jax.tree.map(lambda _: False, self._codecs))
         self._programs: dict[Any, Any] = {}
+
+    def _holds_what(self, other: "Engine") -> bool:
+        """Whether the other engine's weights lie on its devices as this one's would."""
+        same_way = type(self.strategy).shard is type(other.strategy).shard
+        same_place = (self.model, self.where, self.dtype) == (other.model, other.where, other.dtype)
+        return same_way and same_place
 
     def layout(self, tokens: int) -> TokenLayout:
         """Which device holds which of ``tokens`` tokens."""
@@ -84,6 +96,13 @@ class Engine:
                 f"The prompt has {tokens} tokens and {self.model.name} reads at most {self.dims.context}; shorten it."
             )
         return self.strategy.layout(self.dims, tokens, self.devices, self.split)
+
+    def prepare(self, tokens: int, logits: str = "all", keep_cache: bool = False) -> None:
+        """Compiles now what ``logits`` (or with ``last`` and a cache ``generate``) will run on so many tokens."""
+        key = (tokens, logits, keep_cache)
+        if key not in self._programs:
+            ids_T = put(np.zeros(tokens, np.int32), self.where, False)
+            self._programs[key] = self._build(*key).lower(self._params, self._codecs, ids_T).compile()
 
     def logits(self, ids_T: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T V"]:
         """Logits of every position, float32, on the host."""
@@ -103,13 +122,7 @@ class Engine:
         after ``max_tokens`` or, without yielding it, at an end token.
         """
         sampling = sampling or Sampling()
-        if max_tokens < 1:
-            raise ThinwireError(f"max-tokens is {max_tokens}; ask for at least 1.")
-        if len(ids_T) + max_tokens > self.dims.context:
-            raise ThinwireError(
-                f"{len(ids_T)} prompt tokens and {max_tokens} new ones are more than the {self.dims.context} that "
-                f"{self.model.name} reads; shorten one of them."
-            )
+        check_length(self.model, len(ids_T), max_tokens)
         out = self._run(ids_T, "last", keep_cache=True)
         cache = self.strategy.gather_cache(self._setting(len(ids_T)), fetch(out["cache"]))
         cache = jax.device_put(_grown(cache, max_tokens))
@@ -197,6 +210,20 @@ class Engine:
             return self._family.unembed(params, x_TD)[0], emitted["cache"]
 
         return jax.jit(step, donate_argnums=3)
+
+
+def check_length(model: LoadedModel, prompt: int, new: int) -> None:
+    """Raises ThinwireError where a prompt of so many tokens cannot be continued by so many."""
+    context = FAMILIES[model.family].dims(model.config).context
+    if new < 1:
+        raise ThinwireError(f"max-tokens is {new}; ask for at least 1.")
+    if prompt < 1:
+        raise ThinwireError("The prompt is empty; give at least one token.")
+    if prompt + new > context:
+        raise ThinwireError(
+            f"{prompt} prompt tokens and {new} new ones are more than the {context} that {model.name} reads; "
+            "shorten one of them."
+        )
 
 
 def cast(tree: Any, dtype: str) -> Any:

@@ -1,15 +1,17 @@
 """`thinwire compare`: one text by several strategies, quality, bytes and predicted latency side by side."""
 
 import argparse
+import itertools
 from typing import Any
 
 from thinwire.cli import console, inputs
 from thinwire.evaluation.compare import compare
+from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
 from thinwire.reports.html import write_html
 from thinwire.reports.json_file import write_json
 from thinwire.reports.table import comparison_table
-from thinwire.strategies import Strategy, parse_strategies
+from thinwire.strategies import Single, Strategy, parse_strategies
 from thinwire.weights.load import LoadedModel
 
 NAME = "compare"
@@ -28,6 +30,7 @@ DEFAULT_STRATEGIES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
+    inputs.add_dtype(parser)
     inputs.add_devices(parser)
     parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="tokens of a window (default: 1024)")
     parser.add_argument(
@@ -50,49 +53,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, and show a table."""
     strategies = parse_strategies(args.strategies)
+    inputs.check_outputs(args.json, args.html)
+    check_numbers(strategies, args)
     model = inputs.open_model(args.model)
-    document = compare_document(model, strategies, args)
-    console.show(comparison_table(document["rows"], title(document)))
-    if args.json:
+    document = Comparing(model, strategies, args).document()
+    console.show(comparison_table(document["rows"], title(document), console.width()))
+    if args.json is not None:
         write_json(args.json, document)
-    if args.html:
+    if args.html is not None:
         write_html(args.html, document)
         console.say(f"report: {args.html}")
     return 0
 
 
-def compare_document(model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace) -> dict[str, Any]:
-    """Runs the comparison; the rows and everything that a reader needs to make them again."""
-    windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
-    check_layouts(model, strategies, args)
-    codecs_of = inputs.codecs_for(model, strategies, args.devices, args.codebooks, args.seed)
-    with console.progress("comparing", 1 + len(strategies) * len(windows_WT)) as bar:
-        result = compare(
-            model, strategies, args.devices, windows_WT, codecs_of, args.split, args.dtype, lambda _: bar.advance()
-        )
-    return {
-        "model": model.name,
-        "model_sha256": model.sha256,
-        "dtype": args.dtype,
-        "devices": args.devices,
-        "tokens": args.tokens,
-        "windows": args.windows,
-        "split": args.split,
-        "prompt_source": "random token ids" if model.tokenizer is None else f"{args.text}, held-out part",
-        "seed": args.seed,
-        **inputs.environment(),
-        "latency_model": result.latency_model,
-        "rows": result.rows,
-    }
+def check_numbers(strategies: list[Strategy], args: argparse.Namespace) -> None:
+    """Says what can be known to be wrong before a model is loaded."""
+    inputs.check_amount(args.tokens, args.windows)
+    alone = all(isinstance(strategy, Single) for strategy in strategies)
+    inputs.check_devices(args.devices, args.split, None if alone else args.tokens)
+
+
+class Comparing:
+    """What a comparison reads: everything that can be wrong with it is said when it is made, before it runs."""
+
+    def __init__(self, model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace):
+        self.model, self.strategies, self.args = model, strategies, args
+        check_layouts(model, strategies, args)
+        self.windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
+        self.codecs_of = inputs.codecs_for(model, strategies, args.devices, args.codebooks, args.seed)
+
+    def document(self) -> dict[str, Any]:
+        """Runs the comparison; the rows and everything that a reader needs to make them again."""
+        model, args = self.model, self.args
+        steps = 1 + len(self.strategies) * len(self.windows_WT)
+        longest = max(len(strategy.spec()) for strategy in self.strategies)
+        with console.progress("comparing", steps) as bar:
+            begun = itertools.count()
+
+            def tell(what: str) -> None:
+                bar.update(next(begun))
+                bar.describe(f"{what:<{longest}}")
+
+            result = compare(
+                model, self.strategies, args.devices, self.windows_WT, self.codecs_of, args.split, args.dtype, tell
+            )
+            bar.update(steps)
+        return {
+            "model": model.name,
+            "model_sha256": model.sha256,
+            "dtype": args.dtype,
+            "devices": args.devices,
+            "tokens": args.tokens,
+            "windows": args.windows,
+            "split": split_lengths(args.tokens, args.devices, args.split) if args.tokens >= args.devices else None,
+            "prompt_source": inputs.source(model, f"{args.text}, held-out part"),
+            "seed": args.seed,
+            **inputs.environment(args.command_line),
+            "latency_model": result.latency_model,
+            "rows": result.rows,
+        }
 
 
 def check_layouts(model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace) -> None:
     """Says what cannot be split or coded before anything is computed."""
-
     dims = FAMILIES[model.family].dims(model.config)
     for strategy in strategies:
         strategy.check(dims)
-        strategy.layout(dims, args.tokens, 1 if strategy.name == "single" else args.devices, args.split)
+        strategy.layout(dims, args.tokens, 1 if isinstance(strategy, Single) else args.devices, args.split)
 
 
 def title(document: dict[str, Any]) -> str:

@@ -34,6 +34,11 @@ def _console(stderr: bool) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
+def width() -> int:
+    """Columns that results may take."""
+    return stdout().width
+
+
 def show(*results: RenderableType) -> None:
     """Print tables and other rich things to stdout."""
     stdout().print(*results, sep="\n")
@@ -65,6 +70,10 @@ class Bar(Protocol):
         """So many steps are done, of so many: fits callbacks of (bytes so far, bytes in all)."""
         ...
 
+    def describe(self, what: str) -> None:
+        """This is being worked on now."""
+        ...
+
 
 @contextmanager
 def progress(description: str, total: int | None = None, unit: str = "") -> Iterator[Bar]:
@@ -94,18 +103,21 @@ def _animated(console: Console, description: str, total: int | None, unit: str) 
     count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = TextColumn("{task.description}", markup=False), BarColumn(), count, TimeElapsedColumn()
     with Progress(*columns, TextColumn("left", style="dim"), TimeRemainingColumn(), console=console) as live:
-        yield _RichBar(live, live.add_task(description, total=total))
+        yield _RichBar(live, live.add_task(description, total=total), description)
 
 
 class _RichBar:
-    def __init__(self, live, task):
-        self._live, self._task = live, task
+    def __init__(self, live, task, description: str):
+        self._live, self._task, self._description = live, task, description
 
     def advance(self, steps: int = 1) -> None:
         self._live.advance(self._task, steps)
 
     def update(self, done: int, total: int | None = None) -> None:
         self._live.update(self._task, completed=done, **({} if total is None else {"total": total}))
+
+    def describe(self, what: str) -> None:
+        self._live.update(self._task, description=f"{self._description}: {what}")
 
 
 class _PlainBar:
@@ -114,6 +126,7 @@ class _PlainBar:
     def __init__(self, description: str, total: int | None, unit: str):
         self._description, self._total, self._unit, self._done = description, total, unit, 0
         self._begin = self._last = time.monotonic()
+        self._what = ""
 
     def advance(self, steps: int = 1) -> None:
         self.update(self._done + steps)
@@ -124,7 +137,10 @@ class _PlainBar:
         now = time.monotonic()
         if now - self._last >= PLAIN_EVERY_S:
             self._last = now
-            remark(f"{self._description}: {self._count()}, {now - self._begin:.0f} s")
+            remark(f"{self._description}{self._what}: {self._count()}, {now - self._begin:.0f} s")
+
+    def describe(self, what: str) -> None:
+        self._what = f" ({what.strip()})"
 
     def end(self) -> None:
         remark(f"{self._description}: done in {time.monotonic() - self._begin:.1f} s")

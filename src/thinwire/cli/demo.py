@@ -3,16 +3,13 @@
 import argparse
 import time
 
-import numpy as np
-
 from thinwire.cli import compare, console, inputs
-from thinwire.engine import Engine
+from thinwire.engine import Engine, check_length
 from thinwire.reports.html import write_html
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import latency_plot, quality_plot, save_figure
 from thinwire.reports.table import comparison_table
 from thinwire.strategies import Single, Strategy, parse_strategies, parse_strategy
-from thinwire.weights.load import LoadedModel
 
 NAME = "demo"
 HELP = "fetch a small model, calibrate it, compare the strategies, continue a prompt"
@@ -31,6 +28,7 @@ STRATEGIES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
+    inputs.add_dtype(parser)
     parser.add_argument("--devices", type=int, default=4, metavar="N", help="virtual devices (default: 4)")
     parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="tokens of the prompt (default: 1024)")
     parser.add_argument("--max-tokens", type=int, default=40, metavar="N", help="tokens to continue with (default: 40)")
@@ -43,32 +41,36 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     args.text, args.windows, args.split, args.codebooks = inputs.DEFAULT_TEXT, 1, None, None
     strategies = parse_strategies(STRATEGIES)
+    files = {name: f"{args.out}/{name}" for name in ("rows.json", "quality.png", "latency.png", "report.html")}
+    inputs.check_outputs(*files.values())
+    compare.check_numbers(strategies, args)
     model = inputs.open_model(args.model)
-    document = compare.compare_document(model, strategies, args)
-    console.show(comparison_table(document["rows"], compare.title(document)))
+    check_length(model, args.tokens, args.max_tokens)
+    comparing = compare.Comparing(model, strategies, args)
+    document = comparing.document()
+    console.show(comparison_table(document["rows"], compare.title(document), console.width()))
     continuations = []
     if model.tokenizer is not None:
         with console.progress("continuing the prompt", 2) as bar:
             for strategy in (Single(), parse_strategy(CODED)):
-                continuations.append({"strategy": strategy.spec(), "text": _continue(model, strategy, args)})
+                continuations.append({"strategy": strategy.spec(), "text": _continue(comparing, strategy)})
                 bar.advance()
         for one in continuations:
             console.say(f"\n{one['strategy']} goes on:\n  …{' '.join(one['text'].split())}")
-    files = [
-        write_json(f"{args.out}/rows.json", {**document, "continuations": continuations}),
-        save_figure(quality_plot(document["rows"]), f"{args.out}/quality.png"),
-        save_figure(latency_plot(document["rows"]), f"{args.out}/latency.png"),
-        write_html(f"{args.out}/report.html", document, continuations),
+    written = [
+        write_json(files["rows.json"], {**document, "continuations": continuations}),
+        save_figure(quality_plot(document["rows"]), files["quality.png"]),
+        save_figure(latency_plot(document["rows"]), files["latency.png"]),
+        write_html(files["report.html"], document, continuations),
     ]
-    console.say(f"\nreport and plots: {', '.join(map(str, files))}")
+    console.say(f"\nreport and plots: {', '.join(map(str, written))}")
     console.say(f"all of it took {time.perf_counter() - start:.0f} s")
     return 0
 
 
-def _continue(model: LoadedModel, strategy: Strategy, args: argparse.Namespace) -> str:
-    ids_T = inputs.open_windows(model, args.text, "test", args.tokens, 1, args.seed)[0]
+def _continue(comparing: compare.Comparing, strategy: Strategy) -> str:
+    model, args = comparing.model, comparing.args
     devices = 1 if isinstance(strategy, Single) else args.devices
-    codecs_of = inputs.codecs_for(model, [strategy], devices, None, args.seed)
-    engine = Engine(model, strategy, devices, codecs_of(strategy), dtype=args.dtype)
+    engine = Engine(model, strategy, devices, comparing.codecs_of(strategy), dtype=args.dtype)
     assert model.tokenizer is not None
-    return model.tokenizer.decode(list(engine.generate(np.asarray(ids_T), args.max_tokens)))
+    return model.tokenizer.decode(list(engine.generate(comparing.windows_WT[0], args.max_tokens)))

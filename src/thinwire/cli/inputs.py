@@ -1,26 +1,29 @@
 """Options that several subcommands share, and what they mean."""
 
 import argparse
+import hashlib
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
 from thinwire.cli import console
+from thinwire.codebooks.store import CodebookSet, check_place
 from thinwire.codebooks.store import load as load_codebooks
 from thinwire.data.text import read_documents
 from thinwire.data.windows import windows
 from thinwire.engine import Codecs
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
-from thinwire.strategies import Strategy
+from thinwire.reports.files import check_folder, check_writable
+from thinwire.strategies import Strategy, Tensor
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
-from thinwire.weights.catalogue import MODELS
+from thinwire.weights.cache import is_intact
+from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
+from thinwire.weights.fetch import cached_path, fetch
 from thinwire.weights.load import LoadedModel, load_model
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -28,7 +31,7 @@ DEFAULT_TEXT = "wikipedia-excerpt"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model and --dtype."""
+    """--model."""
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
@@ -36,6 +39,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help=f"a catalogue name ({', '.join(MODELS)}), shape:NAME for random weights, a GGUF or safetensors path, or a "
         f"Hub id (default: {DEFAULT_MODEL})",
     )
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """--dtype."""
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="weights and activations (default: float32)"
     )
@@ -59,7 +66,24 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """--seed."""
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything random (default: 0)")
+    parser.add_argument(
+        "--seed", type=parse_seed, default=0, metavar="S", help="seed of everything random (default: 0)"
+    )
+
+
+def parse_seed(text: str) -> int:
+    """A whole number that every generator takes.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return seed
 
 
 def parse_split(text: str) -> tuple[float, ...]:
@@ -77,12 +101,46 @@ def parse_split(text: str) -> tuple[float, ...]:
     return split
 
 
+def check_devices(devices: int, split: tuple[float, ...] | None = None, tokens: int | None = None) -> None:
+    """Says what is wrong with --devices and --split, before a model is loaded."""
+    if devices < 1:
+        raise ThinwireError(f"--devices is {devices}; ask for at least 1.")
+    if split is not None and len(split) != devices:
+        shares = "/".join(f"{share:g}" for share in split)
+        raise ThinwireError(
+            f"--split {shares} has {len(split)} shares and there are {devices} devices; write one each."
+        )
+    if tokens is not None and tokens < devices:
+        raise ThinwireError(f"{tokens} tokens cannot be split over {devices} devices; use at most {tokens} devices.")
+
+
+def check_amount(tokens: int | None, count: int | None) -> None:
+    """Says what is wrong with --tokens and --windows, before a model is loaded."""
+    if tokens is not None and tokens < 2:
+        raise ThinwireError(f"{tokens} tokens leave nothing to predict; ask for at least 2.")
+    if count is not None and count < 1:
+        raise ThinwireError(f"{count} windows hold no text; ask for at least 1.")
+
+
+def check_outputs(*paths: str | None) -> None:
+    """Says which file could not be written, before it is computed."""
+    for path in paths:
+        if path is not None:
+            check_writable(path)
+
+
 def open_model(name: str) -> LoadedModel:
     """Loads a model, with a bar while it downloads."""
     if name in MODELS:
-        with console.progress(f"loading {name}", MODELS[name].archive_size, unit="bytes") as bar:
-            return load_model(name, bar.update)
+        _download(name, MODELS[name])
     return load_model(name)
+
+
+def _download(name: str, artifact: Artifact) -> None:
+    """Brings a file of the catalogue into the cache, with a bar if it is not there."""
+    if not is_intact(cached_path(artifact), artifact.sha256, artifact.size):
+        with console.progress(f"fetching {name}", artifact.archive_size, unit="bytes") as bar:
+            fetch(artifact, bar.update)
 
 
 def open_windows(
@@ -92,17 +150,25 @@ def open_windows(
 
     ``part`` is ``calibration`` or ``test``; they have no text in common.
     """
-    if tokens < 2:
-        raise ThinwireError(f"{tokens} tokens leave nothing to predict; ask for at least 2.")
-    if count < 1:
-        raise ThinwireError(f"{count} windows hold no text; ask for at least 1.")
+    check_amount(tokens, count)
     dims = FAMILIES[model.family].dims(model.config)
     if tokens > dims.context:
-        raise ThinwireError(f"{tokens} tokens are more than the {dims.context} that {model.name} reads at once.")
+        raise ThinwireError(
+            f"{tokens} tokens are more than the {dims.context} that {model.name} reads at once; ask for fewer."
+        )
     if model.tokenizer is None:
+        if text != DEFAULT_TEXT:
+            raise ThinwireError(f"{model.name} has no tokenizer and cannot read {text}; leave out --text.")
         rng = np.random.default_rng([seed, part == "test"])
         return rng.integers(0, dims.vocab, (count, tokens), dtype=np.int32)
+    if text in TEXTS:
+        _download(text, TEXTS[text])
     return windows(read_documents(text, part), model.tokenizer, tokens, count, seed)
+
+
+def source(model: LoadedModel, text: str) -> str:
+    """What ``open_windows`` read."""
+    return "random token ids" if model.tokenizer is None else text
 
 
 def codecs_for(
@@ -111,24 +177,32 @@ def codecs_for(
     """Loads the codebooks that the strategies need, and learns those that nobody has learnt yet.
 
     Raises:
-        ThinwireError: ``folder`` has codebooks that do not fit, or for one strategy only and several need some.
+        ThinwireError: ``folder`` has codebooks that do not fit, or several strategies need different ones.
     """
-    found: dict[Strategy, Codecs] = {}
-    missing = []
-    for strategy in dict.fromkeys(s for s in strategies if s.codec.learns):
-        path = Path(folder) if folder else codebook_path(model, strategy, devices)
-        if not folder and not path.exists():
-            missing.append(strategy)
+    places = {s: codebook_path(model, s, devices) for s in dict.fromkeys(strategies) if s.codec.learns}
+    if folder is not None and len(set(places.values())) > 1:
+        names = ", ".join(s.spec() for s in places)
+        raise ThinwireError(f"--codebooks is one set and {names} need different ones; compare them one by one.")
+    found: dict[Path, Codecs] = {}
+    missing: dict[Path, Strategy] = {}
+    for strategy, place in places.items():
+        path = place if folder is None else Path(folder)
+        if folder is None and not path.exists():
+            missing.setdefault(place, strategy)
             continue
         saved = load_codebooks(path)
-        check(saved.manifest, model, strategy, devices)
-        found[strategy] = saved.arrays
+        try:
+            check(saved.manifest, model, strategy, devices)
+        except ThinwireError as error:
+            raise ThinwireError(f"{path}: {error}") from error
+        found[place] = saved.arrays
     if missing:
-        names = ", ".join(s.spec() for s in missing)
-        console.remark(f"no codebooks yet for {names}: learning them now from {DEFAULT_TEXT} (once; they are cached)")
-        for strategy, saved in calibrate(model, missing, devices, CalibrationJob(seed=seed)).items():
-            found[strategy] = saved.arrays
-    return lambda strategy: found.get(strategy, {})
+        names, text = ", ".join(s.spec() for s in missing.values()), source(model, DEFAULT_TEXT)
+        console.remark(f"no codebooks yet for {names}: learning them now from {text} (once; they are cached)")
+        job = CalibrationJob(seed=seed).within(FAMILIES[model.family].dims(model.config).context)
+        learnt = calibrate(model, list(missing.values()), devices, job)
+        found |= {place: learnt[strategy].arrays for place, strategy in missing.items()}
+    return lambda strategy: found[places[strategy]] if strategy in places else {}
 
 
 def calibrate(
@@ -138,24 +212,35 @@ def calibrate(
     job: CalibrationJob,
     text: str = DEFAULT_TEXT,
     out: Path | None = None,
-) -> dict[Strategy, Any]:
+) -> dict[Strategy, CodebookSet]:
     """Learns and saves codebooks from the calibration part of a text, with bars."""
     dims = FAMILIES[model.family].dims(model.config)
     for strategy in strategies:
         strategy.check(dims)
-        strategy.layout(dims, job.window, devices, None)
-    ids_WT = open_windows(model, text, "calibration", min(job.window, dims.context), job.windows, job.seed)
+        if isinstance(strategy, Tensor):
+            strategy.layout(dims, job.window, devices, None)
+        place = out or codebook_path(model, strategy, devices)
+        check_place(place)
+        check_folder(place.parent)
+    ids_WT = open_windows(model, text, "calibration", job.window, job.windows, job.seed)
     with console.progress("reading text through the model", len(ids_WT)) as bar:
         samples = collect(model, strategies, devices, ids_WT, job, bar.update)
-    data = {"source": text, "part": "calibration", "windows": len(ids_WT), "tokens": int(ids_WT.size)}
+    data = {
+        "source": source(model, text),
+        "part": "calibration",
+        "windows": len(ids_WT),
+        "tokens": int(ids_WT.size),
+        "token_ids_sha256": hashlib.sha256(ids_WT.tobytes()).hexdigest(),
+    }
     found = {}
     for strategy in strategies:
-        with console.progress(f"learning {strategy.codec.spec()}, by layer", dims.layers) as bar:
+        steps = dims.layers * len(strategy.sites(dims))
+        with console.progress(f"learning {strategy.codec.spec()}, by layer", steps) as bar:
             found[strategy] = learn(model, strategy, devices, samples, job, data, bar.update, out)
     return found
 
 
-def environment() -> dict[str, str]:
+def environment(command: str) -> dict[str, str]:
     """Versions and machine, to stand beside every number."""
     from importlib import metadata
 
@@ -164,5 +249,5 @@ def environment() -> dict[str, str]:
         "jax": jax.__version__,
         "python": platform.python_version(),
         "platform": f"{jax.default_backend()}, {platform.machine()} {platform.system()}",
-        "command": " ".join(["thinwire", *sys.argv[1:]]),
+        "command": command,
     }

@@ -10,6 +10,7 @@ import difflib
 import errno
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -53,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `thinwire ... | head`
         _silence_stdout()
         return PIPE_CLOSED
+    except (MemoryError, RuntimeError) as error:  # XLA tells of both kinds of memory by a RuntimeError
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        fail("there is not enough memory for this: ask for fewer tokens or devices, or for a smaller model")
+        return USAGE_ERROR
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
@@ -78,6 +84,7 @@ def _dispatch(argv: list[str]) -> int:
         args = build_parser(module).parse_args(rest)
     except SystemExit as done:  # --help
         return int(done.code or 0)
+    args.command_line = shlex.join(["thinwire", *argv])
     return module.run(args)
 
 

@@ -8,10 +8,12 @@ import numpy as np
 
 from thinwire.cli import console, inputs
 from thinwire.data.text import read_text
-from thinwire.engine import Engine, Sampling
+from thinwire.engine import Engine, Sampling, check_length
 from thinwire.errors import ThinwireError
+from thinwire.models.families import FAMILIES
 from thinwire.reports.json_file import to_json
 from thinwire.strategies import Single, parse_strategy
+from thinwire.weights.shapes import SHAPES
 
 NAME = "run"
 HELP = "continue a prompt, on one device or on several"
@@ -25,6 +27,7 @@ thinwire run --strategy single --prompt "Once upon a time" --temperature 0.8 --s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
+    inputs.add_dtype(parser)
     inputs.add_devices(parser)
     parser.add_argument(
         "--strategy", default="sequence:vq:groups=16", metavar="S", help="default: sequence:vq:groups=16"
@@ -45,18 +48,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Continue the prompt, printing as the tokens come."""
     strategy = parse_strategy(args.strategy)
+    single = isinstance(strategy, Single)
     if not 0 <= args.temperature < float("inf"):
         raise ThinwireError(f"--temperature is {args.temperature}; give 0 or a positive number.")
+    if args.max_tokens < 1:
+        raise ThinwireError(f"--max-tokens is {args.max_tokens}; ask for at least 1.")
+    inputs.check_devices(args.devices, args.split)
     prompt = _prompt(args)
+    if args.model.removeprefix("shape:") in SHAPES and args.model.startswith("shape:"):
+        raise ThinwireError(
+            f"{args.model} has random weights and no tokenizer, so it cannot continue a text; name a real model."
+        )
     model = inputs.open_model(args.model)
     if model.tokenizer is None:
-        raise ThinwireError(f"{model.name} has random weights and no tokenizer, so it cannot continue a text.")
+        raise ThinwireError(f"{model.name} has no tokenizer, so it cannot continue a text.")
     ids_T = np.array(model.tokenizer.encode(prompt), np.int32)
-    single = isinstance(strategy, Single)
-    codecs_of = inputs.codecs_for(model, [strategy], args.devices, args.codebooks, args.seed)
     devices = 1 if single else args.devices
-    engine = Engine(model, strategy, devices, codecs_of(strategy), None if single else args.split, args.dtype)
-    engine.layout(len(ids_T))
+    split = None if single else args.split
+    check_length(model, len(ids_T), args.max_tokens)
+    dims = FAMILIES[model.family].dims(model.config)
+    strategy.check(dims)
+    strategy.layout(dims, len(ids_T), devices, split)
+    codecs_of = inputs.codecs_for(model, [strategy], args.devices, args.codebooks, args.seed)
+    engine = Engine(model, strategy, devices, codecs_of(strategy), split, args.dtype)
+    engine.prepare(len(ids_T), "last", keep_cache=True)
     start = time.perf_counter()
     tokens: list[int] = []
     shown = ""
@@ -66,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         tokens.append(token)
         if not args.json:
             shown = _stream(model.tokenizer.decode(tokens), shown)
+    if not args.json:  # what was held back for bytes that never came
+        sys.stdout.write(model.tokenizer.decode(tokens)[len(shown) :])
     traffic = engine.traffic(len(ids_T))
     facts = {
         "strategy": strategy.spec(),
@@ -79,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
         "emulated": not single,
     }
     if args.json:
-        console.say(to_json({**inputs.environment(), "model": model.name, "seed": args.seed, **facts}).rstrip())
+        console.say(
+            to_json({**inputs.environment(args.command_line), "model": model.name, "seed": args.seed, **facts}).rstrip()
+        )
         return 0
     console.say("")
     where = (
@@ -102,18 +121,20 @@ def _stream(text: str, shown: str) -> str:
 
 def _prompt(args: argparse.Namespace) -> str:
     if args.prompt_file == "-":
-        text = _decode(sys.stdin.buffer.read())
-    elif args.prompt_file:
+        text = _decode(sys.stdin.buffer.read(), "on standard input")
+    elif args.prompt_file is not None:
         text = read_text(args.prompt_file)
     else:
-        text = args.prompt
+        text = _decode(args.prompt.encode("utf-8", "surrogateescape"), "of --prompt")
     if not text:
         raise ThinwireError("The prompt is empty; give it some text.")
     return text
 
 
-def _decode(raw: bytes) -> str:
+def _decode(raw: bytes, where: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise ThinwireError(f"The prompt on standard input is not UTF-8 at byte {error.start}.") from None
+        raise ThinwireError(
+            f"The text {where} is not UTF-8: byte {error.start} (0x{raw[error.start]:02x}) does not fit; convert it."
+        ) from None

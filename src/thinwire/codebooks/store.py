@@ -24,7 +24,7 @@ from orbax.checkpoint import v1 as ocp
 from thinwire.codebooks.manifest import Manifest, check_fits
 from thinwire.errors import ThinwireError
 
-__all__ = ["CodebookSet", "Manifest", "check_fits", "load", "save"]
+__all__ = ["CodebookSet", "Manifest", "check_fits", "check_place", "load", "save"]
 
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
@@ -138,8 +138,7 @@ def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str,
     _check_arrays(manifest, host)
     shapes = {site: {name: list(a.shape) for name, a in of_site.items()} for site, of_site in host.items()}
     manifest = dataclasses.replace(manifest, shapes=shapes, arrays_sha256=_hash(host))
-    if path.exists() and not (path / _MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise ThinwireError(f"{path} is not a codebook set, so nothing was saved over it: choose another path.")
+    check_place(path)
     fresh = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +152,13 @@ def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str,
         if fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
     return manifest
+
+
+def check_place(path: str | Path) -> None:
+    """Raises ThinwireError where something else than a codebook set is at ``path``."""
+    path = Path(path).absolute()
+    if path.exists() and not (path / _MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise ThinwireError(f"{path} is not a codebook set, so nothing was saved over it: choose another path.")
 
 
 def _swap_in(fresh: Path, path: Path) -> None:

@@ -29,8 +29,11 @@ from thinwire.reports.rows import (
 SHOWN_MBPS = (10.0, 100.0)
 
 
-def comparison_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """The rows for a terminal of 100 columns; latencies at 10 and 100 Mbps (or the two lowest bandwidths there are)."""
+def comparison_table(rows: Sequence[Row], title: str | None = None, width: int = 100) -> Table:
+    """The rows for a terminal; latencies at 10 and 100 Mbps (or the two lowest bandwidths there are).
+
+    A terminal of less than 100 columns has room for the second of them only, one of less than 75 for none.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=HONEST_NOTE)
     table.caption_justify = "left"
     table.title_justify = "left"
@@ -38,6 +41,7 @@ def comparison_table(rows: Sequence[Row], title: str | None = None) -> Table:
     for heading in ("bits/token\n/layer", "sent by a\ndevice", "ppl", "KL\nnats", "same\ntop-1"):
         table.add_column(heading, justify="right", no_wrap=True)
     shown = _shown(rows)
+    shown = shown if width >= 100 else shown[-1:] if width >= 75 else []
     for mbps in shown:
         table.add_column(f"predicted s\n{as_mbps(mbps)}", justify="right", no_wrap=True)
     previous = None

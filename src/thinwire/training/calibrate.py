@@ -24,6 +24,8 @@ from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[int, int], None]
 
+_HELD_OUT = 10  # one row in so many is kept for the health figures
+
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationJob:
@@ -33,6 +35,11 @@ class CalibrationJob:
     window: int = 1024  # tokens of a window
     rows: int = 12288  # rows a layer that codebooks are learnt from
     seed: int = 0
+
+    def within(self, context: int) -> "CalibrationJob":
+        """The same amount of text in windows that a model of this context can read."""
+        window = min(self.window, context)
+        return dataclasses.replace(self, window=window, windows=-(-self.windows * self.window // window))
 
 
 def codebook_path(model: LoadedModel, strategy: Strategy, devices: int) -> Path:
@@ -76,13 +83,20 @@ def collect(
     Keeps ``job.rows`` rows a layer and site on the host, whatever the length of the text.
 
     Raises:
-        ThinwireError: a codec does not fit the model.
+        ThinwireError: a codec does not fit the model, or needs more rows than will be kept.
     """
     dims = FAMILIES[model.family].dims(model.config)
+    per_window = min(-(-job.rows // len(windows_WT)), windows_WT.shape[1] - 1)
+    rows = len(windows_WT) * per_window
     for strategy in strategies:
         strategy.check(dims)
+        needed = strategy.codec.size if isinstance(strategy.codec, GroupedVQ) else 1
+        if rows - rows // _HELD_OUT < needed or rows < _HELD_OUT:
+            raise ThinwireError(
+                f"{rows} rows, one in {_HELD_OUT} of them held out, are too few to learn {needed} codewords; take more "
+                "or longer windows and keep more rows of them, or choose a smaller size."
+            )
     sites = sorted({site for strategy in strategies for site in strategy.sites(dims)})
-    per_window = min(-(-job.rows // len(windows_WT)), windows_WT.shape[1] - 1)
     return sample_sites(model, sites, windows_WT, per_window, devices, job.seed, progress)
 
 
@@ -131,10 +145,10 @@ def learn(
 
 
 def _learn(rows_nD: np.ndarray, codec: Any, seed: int, layer: int) -> tuple[np.ndarray, dict[str, float]]:
-    """The codebook of one layer, learnt from nine tenths of the rows, and its health on the others."""
+    """The codebook of one layer, learnt from most of the rows, and its health on those held out."""
     if not isinstance(codec, GroupedVQ):
         raise ThinwireError(f"{codec.spec()} learns nothing, so there is nothing to calibrate.")
-    kept = np.arange(len(rows_nD)) % 10 != 9
+    kept = np.arange(len(rows_nD)) % _HELD_OUT != _HELD_OUT - 1
     key = jax.random.fold_in(jax.random.key(seed), layer)
     book = fit(key, rows_nD[kept], codec.groups, codec.size)
     return np.asarray(book), health(book, rows_nD[~kept])

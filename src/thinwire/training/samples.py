@@ -1,7 +1,6 @@
 """Streams text through a model and keeps a bounded sample of the values at the sites where context is coded."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable
 
 import jax
@@ -49,13 +48,14 @@ def sample_sites(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Samples:
-    """Values at ``sites`` for randomly chosen rows of every window, W · ``per_window`` rows a layer in all.
+    """Values at ``sites`` for randomly chosen rows of every window.
 
     Position 0 is left out: its activations are outliers, and a causal model recomputes them everywhere for nothing.
 
     Args:
         sites: of sequence strategies (``x``, ``norm``, ``kv``) or of tensor parallelism (``attn_out``, ``mlp_out``);
-            those depend on ``devices``, and their rows are partial sums and whole ones in equal number.
+            those depend on ``devices``, and their rows are partial sums and whole ones in about equal number.
+        per_window: rows of each window and layer, of all devices together; rounded up to the same for every device.
         progress: told how many windows are done, of how many.
     """
     sites = tuple(sites)
@@ -88,14 +88,18 @@ def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], tok
         _, emitted = family.forward(params, model.config, ids_T, position_T, strategy, setting)
         return {site: emitted["sites"][site][:, rows_n] for site in sites}
 
-    program = jax.jit(spmd(local, devices, (sharded, False, False)))
+    program = jax.jit(spmd(local, devices, (sharded, False, True)))
     placed = put(params, devices, sharded)
-    available = 2 * tokens if sites[0] in TENSOR_SITES else tokens
-    each = min(-(-per_window // devices), tokens - 1)
+    # Rows to choose from: all positions but 0; behind them, for tensor parallelism, those of the whole sums.
+    blocks = 2 if sites[0] in TENSOR_SITES else 1
+    rows_B = np.concatenate([block * tokens + np.arange(1, tokens) for block in range(blocks)])
+    each = min(-(-per_window // devices), len(rows_B))
 
     def run(ids_T, key):
-        rows_n = jax.random.choice(key, jnp.arange(1, available), (each,), replace=False)
-        out = program(placed, ids_T, rows_n)
+        # Each device its own, or the whole sums would be the same ones again and again.
+        keys = jax.random.split(key, devices)
+        rows_Nn = np.stack([jax.random.choice(k, rows_B, (each,), replace=False) for k in keys])
+        out = program(placed, ids_T, rows_Nn)
         return {site: np.concatenate(np.asarray(values, np.float32), axis=1) for site, values in out.items()}
 
-    return functools.partial(run)
+    return run
