@@ -181,7 +181,7 @@ class Engine:
             position_R = self.strategy.positions(setting)
             row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
             x_RD, emitted = self._family.forward(
-                params, self.model.config, row_ids, position_R, self.strategy, setting, codecs
+                params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt_T=ids_T
             )
             rows = x_RD if logits == "all" else x_RD[last_row : last_row + 1]
             return {"logits": self._family.unembed(params, rows), **emitted}

@@ -8,6 +8,7 @@ pair of tiles sits behind a ``lax.cond``: skipped at run time on a mesh (under `
 import functools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -67,6 +68,16 @@ class RemoteAttention:
         edges = [[(row[a:b].min(), _last(row[a:b])) for a, b in self.tiles] for row in layout.positions_NR]
         self.first_NB, self.last_NB = np.moveaxis(np.asarray(edges, np.int32).reshape(layout.devices, -1, 2), -1, 0)
 
+    def if_needed(self, other, rows: Callable[[], Array]) -> Array:
+        """``rows()`` where device ``other`` is this one or has a visible key, else zeros."""
+        needed = (other == self.me) | self._visible(other) if self.causal else True
+        shape = jax.eval_shape(rows)
+        return lax.cond(needed, rows, lambda: jnp.zeros(shape.shape, shape.dtype))
+
+    def _visible(self, other):
+        """Whether any of device ``other``'s keys is visible to any own query."""
+        return jnp.asarray(self.first_NB)[other].min() <= jnp.asarray(self.last_NB)[self.me].max()
+
     def add(self, parts: list[Partial], other, rows: Callable[[], tuple[Array, Array]]) -> list[Partial]:
         """``parts`` with device ``other``'s keys added; ``rows()`` decodes them, called only where one is visible."""
         other_R = jnp.asarray(self.layout.positions_NR)[other]
@@ -84,7 +95,7 @@ class RemoteAttention:
                 for part, tile in zip(parts, enumerate(self.tiles), strict=True)
             ]
 
-        any_visible = not_me & (first_B.min() <= last_B.max()) if self.causal else not_me
+        any_visible = not_me & self._visible(other) if self.causal else not_me
         return lax.cond(any_visible, with_rows, lambda parts: parts, parts)
 
     def _pair(self, part, tile, key_tile, first_B, last_B, other_R, k_RKd, v_RKd):

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 # A codec's learnt arrays for one site of one layer ({} where nothing is learnt).
 CodecParams = Mapping[str, Array]
+# Beside the sites of a codec's learnt arrays: those that all layers share, without a leading axis of layers.
+SHARED = "all_layers"
 # What crosses the wire: named arrays, already packed to the bytes that are sent.
 Payload = dict[str, Array]
 # What sender and receiver both know of the rows beforehand (side information for predictive codecs).
@@ -24,6 +26,9 @@ class Codec(abc.ABC):
     """
 
     learns: ClassVar[bool] = False
+    # Whether rows are predicted from what both ends know: ``known`` then holds ``features`` (T, R) of the tokens and
+    # ``below`` (T, D), the rows of the layer below as every receiver has decoded them.
+    predicts: ClassVar[bool] = False
     # Options that ``spec`` writes even where they have their default value.
     always_written: ClassVar[tuple[str, ...]] = ()
 

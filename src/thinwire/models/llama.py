@@ -4,6 +4,7 @@ The functions run on the rows that one device holds; what those rows may attend 
 is the strategy's business. Nothing here depends on which strategy that is.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
+from thinwire.codecs.base import SHARED
 from thinwire.models.dims import ModelDims
 from thinwire.models.llama_config import LlamaConfig, param_axes, param_shapes
 from thinwire.models.rope import rope_frequencies
@@ -41,6 +43,7 @@ def forward(
     setting: Setting,
     codecs: Mapping[str, Mapping[str, Array]] | None = None,
     cache: Mapping[str, Array] | None = None,
+    prompt_T: Int[Array, " P"] | None = None,
 ) -> tuple[Float[Array, "R D"], dict[str, Any]]:
     """Runs all layers on the rows of one device.
 
@@ -49,24 +52,42 @@ def forward(
         ids_T, position_T: token and position of each row.
         codecs: by site, the codec's learnt arrays with a leading axis of layers.
         cache: arrays with a leading axis of layers, for strategies that read one.
+        prompt_T: the tokens of the whole sequence, which every device knows; by default those of the rows.
 
     Returns:
         The normalised output rows, and what the strategy emitted, stacked over layers.
     """
-    x_TD = params["embed"][ids_T]
-    per_layer = (params["layers"], dict(codecs or {}), dict(cache or {}))
+    codecs = dict(codecs or {})
+    everywhere = codecs.pop(SHARED, {})
+    per_layer = (params["layers"], codecs, dict(cache or {}))
 
-    def body(carry, given):
+    known_T = ids_T if prompt_T is None else prompt_T
+
+    def inputs(position_T):
+        return params["embed"][known_T[jnp.minimum(position_T, known_T.shape[0] - 1)]]
+
+    def body(carry, layer, first):
         x_TD, carried = carry
-        weights, layer_codecs, layer_cache = given
-        scope = LayerScope(setting, layer_codecs, layer_cache, carried)
+        weights, layer_codecs, layer_cache = jax.tree.map(
+            lambda x: lax.dynamic_index_in_dim(x, layer, keepdims=False), per_layer
+        )
+        scope = LayerScope(setting, layer_codecs, layer_cache, inputs, first, carried)
         x_TD = _layer(weights, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
 
-    with ledger.layers(range(config.L)):
-        (x_TD, _), emitted = lax.scan(body, (x_TD, ()), per_layer)
-    x_TD = strategy.output(setting, x_TD)
-    return _rms_norm(x_TD, params["final_norm"], config.norm_eps), emitted
+    carry = (params["embed"][ids_T], strategy.start(setting, inputs, everywhere))
+    runs = [(0, 1), (1, config.L)] if strategy.first_apart() else [(0, config.L)]
+    emitted = []
+    for start, stop in runs:
+        with ledger.layers(range(start, stop)):
+            step = functools.partial(body, first=start == 0 and strategy.first_apart())
+            carry, of_run = lax.scan(step, carry, jnp.arange(start, stop))
+        emitted.append(of_run)
+    x_TD = strategy.output(setting, carry[0])
+    return (
+        _rms_norm(x_TD, params["final_norm"], config.norm_eps),
+        jax.tree.map(lambda *layers: jnp.concatenate(layers), *emitted),
+    )
 
 
 def unembed(params: Tree, x_TD: Float[Array, "T D"]) -> Float[Array, "T V"]:

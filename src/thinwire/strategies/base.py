@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +30,8 @@ class LayerScope:
     setting: Setting
     codecs: Mapping[str, CodecParams]  # learnt arrays of the codec, by site
     cache: Mapping[str, Array]  # this layer's part of a cache, for strategies that decode with one
+    inputs: Callable[[Array], Array]  # positions (T,) -> what enters layer 0 there, for any token of the prompt
+    first: bool  # layer 0, whose context follows from the token ids alone
     carried: Any  # handed from layer to layer, for codecs that predict a layer from the one below
     emitted: dict[str, Any] = dataclasses.field(default_factory=dict)  # stacked over layers
 
@@ -57,6 +59,15 @@ class Strategy(abc.ABC):
     def positions(self, setting: Setting) -> Int[Array, " T"]:
         """The positions of the rows that this device works on (traced inside the SPMD program)."""
         raise NotImplementedError
+
+    def start(self, setting: Setting, inputs: Callable[[Array], Array], codecs: Mapping[str, CodecParams]) -> Any:
+        """What is carried into the first layer."""
+        del setting, inputs, codecs
+        return ()
+
+    def first_apart(self) -> bool:
+        """Whether layer 0 is another program than the rest."""
+        return False
 
     @abc.abstractmethod
     def attend(self, scope: LayerScope, call: AttentionCall) -> Float[Array, "T H d"]:

@@ -33,66 +33,42 @@ class Ring(Sequence):
 
     def attend(self, scope: LayerScope, call):
         """Own and shared tokens while the first payload is on its way, then each payload as it comes."""
-        layout, count = scope.setting.layout, scope.setting.layout.devices
-        site = self.sites(scope.setting.dims)[0]
-        own_rows = call.sites[site][layout.shared :]
-        params = scope.codecs.get(site, {})
-        with jax.named_scope("encode"):
-            payloads = [self.codec.encode(params, own_rows[a:b]) for a, b in self._cuts(layout)]
-        me = collectives.device_index()
-        shift = lambda payloads: [collectives.ring_shift(p, site) for p in payloads]
+        count, me = scope.setting.layout.devices, collectives.device_index()
+        own = [] if scope.first else self.encode(scope, call)
+        shift = lambda payloads: [collectives.ring_shift(payload, self.coded_site(scope)) for payload in payloads]
 
         # Each hop sends on what has come before it attends to it, so that the two can overlap.
-        incoming = shift(payloads) if count > 1 else payloads
+        incoming = shift(own) if count > 1 else own
         remote, parts, shared_out = self.begin(scope, call)
+        kept = [jax.tree.map(lambda x: x[None], self.absorb(scope, call, remote, parts, own, me)[1])]
 
         def hop(carry, step):
             incoming, parts = carry
             onward = shift(incoming)
-            parts, kv = self._absorb(scope, call, remote, parts, incoming, (me - step) % count)
-            return (onward, parts), kv
+            parts, seen = self.absorb(scope, call, remote, parts, incoming, (me - step) % count)
+            return (onward, parts), seen
 
-        kept = []
         if count > 2:
             with ledger.repeated(count - 2):
-                (incoming, parts), kv = lax.scan(hop, (incoming, parts), jnp.arange(1, count - 1))
-            kept.append(kv)
+                (incoming, parts), seen = lax.scan(hop, (incoming, parts), jnp.arange(1, count - 1))
+            kept.append(seen)
         if count > 1:
-            parts, kv = self._absorb(scope, call, remote, parts, incoming, (me - count + 1) % count)
-            kept.append(jax.tree.map(lambda x: x[None], kv))
-        if scope.setting.keep_cache:
-            self._emit(scope, call, kept, me, count)
+            parts, seen = self.absorb(scope, call, remote, parts, incoming, (me - count + 1) % count)
+            kept.append(jax.tree.map(lambda x: x[None], seen))
+        by_hop = jax.tree.map(lambda *seen: jnp.concatenate(seen), *kept)
+        order = (me - jnp.arange(count)) % count  # device n's rows came at hop me − n
+        self.hand_on(scope, call, jax.tree.map(lambda x: x[order], by_hop))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
-    def _absorb(self, scope, call, remote, parts, payloads, other):
-        """Attends to a payload that has come; hands out its keys and values if a cache is kept."""
-        if scope.setting.keep_cache:
-            kv = self._decode_all(scope, call, payloads, other)
-            return remote.add(parts, other, lambda: kv), kv
-        return remote.add(parts, other, lambda: self._decode_all(scope, call, payloads, other)), ()
-
-    def _decode_all(self, scope, call, payloads, other):
-        cuts = self._cuts(scope.setting.layout)
-        pieces = [self.decode(scope, call, p, other, rows) for p, rows in zip(payloads, cuts, strict=True)]
-        k, v = zip(*pieces, strict=True)
-        return jnp.concatenate(k), jnp.concatenate(v)
-
-    def _emit(self, scope, call, kept, me, count):
-        layout = scope.setting.layout
-        k_TKd, _ = call.keys_values("kv", call.sites["kv"])
-        own = jnp.zeros((1, layout.rows, *k_TKd.shape[1:]), k_TKd.dtype)
-        by_hop = [jnp.concatenate([own, *arrays]) for arrays in zip(*kept, strict=True)] if kept else [own, own]
-        order = (me - jnp.arange(count)) % count  # device n's rows came at hop me − n
-        self.emit_cache(scope, call, by_hop[0][order], by_hop[1][order])
-
-    def _cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
+    def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
+        """Chunks of about equal size."""
         size = -(-layout.rows // min(self.chunks, layout.rows))
         return [(a, min(a + size, layout.rows)) for a in range(0, layout.rows, size)]
 
     def traffic(self, setting: Setting) -> Traffic:
         """Every device sends N−1 payloads to its neighbour, each in ``chunks`` messages."""
         layout = setting.layout
-        hops, cuts = layout.devices - 1, self._cuts(layout)
+        hops, cuts = layout.devices - 1, self.cuts(layout)
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
         sent = hops * sum(self.codec.payload_bytes(stop - start, dim) for start, stop in cuts)
         return Traffic((sent,) * layout.devices, (hops * len(cuts),) * layout.devices, hops)

@@ -16,7 +16,7 @@ from thinwire.attention.context import RemoteAttention, exact_attention, join_pa
 from thinwire.codecs.base import Codec
 from thinwire.codecs.floats import Float
 from thinwire.errors import ThinwireError
-from thinwire.layout import LAYOUTS
+from thinwire.layout import LAYOUTS, TokenLayout
 from thinwire.models.dims import ModelDims
 from thinwire.strategies.base import LayerScope, Setting, Strategy, Traffic
 from thinwire.strategies.single import with_positions
@@ -73,24 +73,36 @@ class Sequence(Strategy):
 
     def attend(self, scope: LayerScope, call: AttentionCall):
         """Shared and own tokens exactly, the other devices' as decoded."""
-        layout = scope.setting.layout
         remote, parts, shared_out = self.begin(scope, call)
-        site = self.sites(scope.setting.dims)[0]
-        own_rows = call.sites[site][layout.shared :]
-        with jax.named_scope("encode"):
-            payload = self.codec.encode(scope.codecs.get(site, {}), own_rows)
-        payload_N = collectives.all_gather(payload, site)
+        # Layer 0 follows from the token ids for a codec that knows them: nothing is sent.
+        own = [] if scope.first else self.encode(scope, call)
+        gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
 
         def from_device(parts, given):
-            other, payload = given
-            return remote.add(parts, other, lambda: self.decode(scope, call, payload, other)), None
+            other, payloads = given
+            return self.absorb(scope, call, remote, parts, payloads, other)
 
-        devices = jnp.arange(layout.devices)
-        parts, _ = lax.scan(from_device, parts, (devices, payload_N))
-        if scope.setting.keep_cache:
-            k_NRKd, v_NRKd = jax.vmap(lambda p, n: self.decode(scope, call, p, n))(payload_N, devices)
-            self.emit_cache(scope, call, k_NRKd, v_NRKd)
+        devices = jnp.arange(scope.setting.layout.devices)
+        parts, seen_NRD = lax.scan(from_device, parts, (devices, gathered_N))
+        self.hand_on(scope, call, seen_NRD)
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
+
+    def absorb(self, scope: LayerScope, call: AttentionCall, remote: RemoteAttention, parts, payloads, other):
+        """Attends to device ``other``'s payloads; hands out its rows as decoded where somebody wants them later."""
+        seen = lambda: self.decode(scope, call, payloads, other)
+        if not (self.codec.predicts or scope.setting.keep_cache):
+            return remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other)), ()
+        seen_RD = remote.if_needed(other, seen)
+        return remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other)), seen_RD
+
+    def hand_on(self, scope: LayerScope, call: AttentionCall, seen_NRD) -> None:
+        """Carries every device's rows as decoded to the next layer, and emits a cache, where that is wanted."""
+        if self.codec.predicts:
+            scope.carried = {**scope.carried, "below": seen_NRD}
+        if scope.setting.keep_cache:
+            devices = jnp.arange(scope.setting.layout.devices)
+            k_v = jax.vmap(lambda seen_RD, n: self.keys_values(scope, call, seen_RD, n))(seen_NRD, devices)
+            self.emit_cache(scope, call, *k_v)
 
     def begin(self, scope: LayerScope, call: AttentionCall):
         """What needs no communication: attention to the own and the shared tokens."""
@@ -107,16 +119,62 @@ class Sequence(Strategy):
         shared = exact_attention(q_THd[:S], k_TKd[:S], v_TKd[:S], position_T[:S], first, call.scale, call.causal)
         return remote, parts, join_parts(shared, *q_THd.shape[1:])
 
-    def decode(self, scope: LayerScope, call: AttentionCall, payload, other, rows: tuple[int, int] | None = None):
-        """Keys (rotated) and values of device ``other``'s rows (all, or start and stop), as its payload gives them."""
-        setting = scope.setting
-        site = self.sites(setting.dims)[0]
-        start, stop = rows or (0, setting.layout.rows)
+    def coded_site(self, scope: LayerScope) -> str:
+        """The site that is coded."""
+        return self.sites(scope.setting.dims)[0]
+
+    def start(self, setting: Setting, inputs, codecs):
+        """For codecs that predict: what the tokens tell of every device's rows, and room for the layer below's."""
+        if not self.codec.predicts:
+            return ()
+        layout = setting.layout
+        features_TF = self.codec.token_features(codecs, inputs(jnp.arange(layout.tokens)))
+        features_NRF = features_TF[np.minimum(layout.positions_NR, layout.tokens - 1)]
+        dim = setting.dims.site_dim(self.sites(setting.dims)[0])
+        return {"features": features_NRF, "below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}
+
+    def first_apart(self) -> bool:
+        """Layer 0 is recomputed by codecs that predict."""
+        return self.codec.predicts
+
+    def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
+        """The rows (start, stop) of each payload of a device."""
+        return [(0, layout.rows)]
+
+    def encode(self, scope: LayerScope, call: AttentionCall):
+        """The payloads of this device's own rows."""
+        own_RD = call.sites[self.coded_site(scope)][scope.setting.layout.shared :]
+        params, me = scope.codecs.get(self.coded_site(scope), {}), collectives.device_index()
+        with jax.named_scope("encode"):
+            return [
+                self.codec.encode(params, own_RD[start:stop], self._known(scope, me, start, stop))
+                for start, stop in self.cuts(scope.setting.layout)
+            ]
+
+    def decode(self, scope: LayerScope, call: AttentionCall, payloads, other):
+        """Device ``other``'s rows at the site, as its payloads give them; float32."""
+        setting, site = scope.setting, self.coded_site(scope)
+        if scope.first:
+            x_RD = scope.inputs(jnp.asarray(setting.layout.positions_NR)[other])
+            return jnp.concatenate(call.keys_values("x", x_RD), axis=1).reshape(len(x_RD), -1).astype(jnp.float32)
+        params, dim = scope.codecs.get(site, {}), setting.dims.site_dim(site)
         with jax.named_scope("decode"):
-            dim = setting.dims.site_dim(site)
-            seen_RD = self.codec.decode(scope.codecs.get(site, {}), payload, stop - start, dim)
-        k_RKd, v_RKd = call.keys_values(site, seen_RD.astype(call.q_THd.dtype))
-        return call.rotate(k_RKd, jnp.asarray(setting.layout.positions_NR)[other, start:stop]), v_RKd
+            pieces = [
+                self.codec.decode(params, payload, stop - start, dim, self._known(scope, other, start, stop))
+                for payload, (start, stop) in zip(payloads, self.cuts(setting.layout), strict=True)
+            ]
+            return jnp.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+
+    def keys_values(self, scope: LayerScope, call: AttentionCall, seen_RD, other):
+        """Keys (rotated) and values of device ``other``'s rows, from what is seen of them at the site."""
+        k_RKd, v_RKd = call.keys_values(self.coded_site(scope), seen_RD.astype(call.q_THd.dtype))
+        return call.rotate(k_RKd, jnp.asarray(scope.setting.layout.positions_NR)[other]), v_RKd
+
+    def _known(self, scope: LayerScope, device, start: int, stop: int):
+        """What both ends know of a device's rows beforehand."""
+        if not self.codec.predicts:
+            return None
+        return {name: values_NRX[device, start:stop] for name, values_NRX in scope.carried.items()}
 
     def emit_cache(self, scope: LayerScope, call: AttentionCall, k_NRKd, v_NRKd):
         """Emits what this device has seen: shared rows, then every device's rows, its own exact ones among them."""

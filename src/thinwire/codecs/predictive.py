@@ -1,0 +1,95 @@
+"""Predictive coding: code only what the receiver cannot predict.
+
+Every device knows the token ids and all that it has decoded in the layer below. A linear predictor guesses a row from
+both; the residual is rotated, so that its groups are balanced and independent, and vector-quantised.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from thinwire.codecs.base import Codec, CodecParams, Known, Payload
+from thinwire.codecs.vq import GroupedVQ
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictiveVQ(Codec):
+    """Grouped vector quantisation of the rotated residual of a closed-loop prediction.
+
+    Params of a layer: ``predict (R+D, D)`` and ``bias (D,)``, from token features and the layer below; ``analysis
+    (D, D)`` scales and rotates a residual, ``synthesis (D, D)`` is its inverse; ``codebook (G, C, E)``. Shared by all
+    layers: ``project (history·D_model, R)``, from the normalised embeddings of a token and the ones before it. The
+    payload is that of ``GroupedVQ``. Sender and receivers predict from the same decoded rows, so nothing drifts.
+
+    Attributes:
+        groups, size: of the quantiser.
+        rank: R, token features.
+        history: tokens whose embeddings are looked at, the row's own included.
+    """
+
+    groups: int = 64
+    size: int = 16
+    rank: int = 256
+    history: int = 3
+
+    learns: ClassVar[bool] = True
+    predicts: ClassVar[bool] = True
+    always_written: ClassVar[tuple[str, ...]] = ("groups", "size")
+
+    def __post_init__(self):
+        self.quantiser  # noqa: B018 - checks the options
+
+    @property
+    def name(self) -> str:
+        """Always ``pvq``."""
+        return "pvq"
+
+    @property
+    def quantiser(self) -> GroupedVQ:
+        """What codes the residual."""
+        return GroupedVQ(self.groups, self.size)
+
+    def check(self, dim: int) -> None:
+        """Raises ThinwireError where ``groups`` does not divide ``dim``."""
+        self.quantiser.check(dim)
+
+    def token_features(self, shared: CodecParams, inputs_TM: Float[Array, "T M"]) -> Float[Array, "T R"]:
+        """What a token and the ones before it tell of its rows, from their embeddings; float32."""
+        x_TM = inputs_TM.astype(jnp.float32)
+        x_TM = x_TM * jax.lax.rsqrt(jnp.mean(x_TM**2, axis=1, keepdims=True) + 1e-6)
+        before = [jnp.pad(x_TM, ((k, 0), (0, 0)))[: x_TM.shape[0]] for k in range(self.history)]
+        return jnp.concatenate(before, axis=1) @ shared["project"]
+
+    def predict(self, params: CodecParams, known: Known | None) -> Float[Array, "T D"]:
+        """The rows that both ends expect."""
+        if known is None:
+            raise ValueError("a predictive codec needs to be told what is known of the rows")
+        both = jnp.concatenate([known["features"], known["below"]], axis=1)
+        return both @ params["predict"] + params["bias"][None]
+
+    def encode(self, params: CodecParams, x_TD: Float[Array, "T D"], known: Known | None = None) -> Payload:
+        """The codes of the residual."""
+        residual_TD = x_TD.astype(jnp.float32) - self.predict(params, known)
+        return self.quantiser.encode(params, residual_TD @ params["analysis"])
+
+    def decode(
+        self, params: CodecParams, payload: Payload, tokens: int, dim: int, known: Known | None = None
+    ) -> Float[Array, "T D"]:
+        """The prediction and the decoded residual."""
+        residual_TD = self.quantiser.decode(params, payload, tokens, dim) @ params["synthesis"]
+        return self.predict(params, known) + residual_TD
+
+    def payload_bytes(self, tokens: int, dim: int) -> int:
+        """Bytes of the codes."""
+        return self.quantiser.payload_bytes(tokens, dim)
+
+    def bits_per_token(self, dim: int) -> float:
+        """Bits of the codes of a row."""
+        return self.quantiser.bits_per_token(dim)
+
+    def encode_flops(self, dim: int) -> float:
+        """Prediction, rotation and search."""
+        return 2.0 * dim * (self.rank + 2 * dim) + self.quantiser.encode_flops(dim)

@@ -1,0 +1,149 @@
+"""Learning a predictive codec: ridge regression, a balancing rotation and k-means, layer by layer, in closed loop.
+
+Each layer is learnt from what the layers below will really have decoded, so predictor and quantiser see at calibration
+what they will see in use.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from thinwire.codebooks.kmeans import fit
+from thinwire.codecs.predictive import PredictiveVQ
+
+RIDGE = 0.01  # of the mean variance of the regressors
+
+
+def embed_history(embed_VM: Float[np.ndarray, "V M"], history_nH: Int[np.ndarray, "n H"]) -> Float[np.ndarray, "n HM"]:
+    """Normalised embeddings of each row's token and the ones before it; zeros before the first (id −1)."""
+    x_nHM = embed_VM[np.maximum(history_nH, 0)]
+    x_nHM = x_nHM / np.sqrt((x_nHM**2).mean(axis=-1, keepdims=True) + 1e-6)
+    return np.where(history_nH[..., None] >= 0, x_nHM, np.float32(0)).reshape(len(history_nH), -1).astype(np.float32)
+
+
+def shared_projection(
+    tokens_nF: Float[np.ndarray, "n F"], rows_LnD: Float[np.ndarray, "L n D"], rank: int
+) -> Float[np.ndarray, "F R"]:
+    """The ``rank`` combinations of token features that predict the rows of all layers best (reduced-rank regression)."""
+    mean_F = tokens_nF.mean(axis=0)
+    gram_FF = np.asarray(_gram(tokens_nF, tokens_nF)) - len(tokens_nF) * np.outer(mean_F, mean_F)
+    gram_FF += RIDGE * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF), dtype=np.float32)
+    lower_FF = np.linalg.cholesky(gram_FF)
+    explained_FF = np.zeros_like(gram_FF)
+    for rows_nD in rows_LnD[1:]:
+        centred_nD = rows_nD - rows_nD.mean(axis=0)
+        cross_FD = np.asarray(_gram(tokens_nF, centred_nD / np.sqrt((centred_nD**2).mean())))
+        white_FD = np.linalg.solve(lower_FF, cross_FD)
+        explained_FF += white_FD @ white_FD.T
+    _, vectors_FF = np.linalg.eigh(explained_FF)
+    project_FR = np.linalg.solve(lower_FF.T, vectors_FF[:, -rank:][:, ::-1])
+    return (project_FR * np.sqrt(len(tokens_nF))).astype(np.float32)  # features of about unit variance
+
+
+def learn_layers(
+    key: jax.Array, codec: PredictiveVQ, features_nR: Float[np.ndarray, "n R"], rows_LnD: Float[np.ndarray, "L n D"]
+) -> Iterator[dict[str, np.ndarray]]:
+    """The learnt arrays of one layer after another; layer 0 is recomputed in use, so its arrays are zeros."""
+    below_nD = rows_LnD[0]
+    n, dim = below_nD.shape
+    width = features_nR.shape[1] + dim
+    yield {
+        "predict": np.zeros((width, dim), np.float32),
+        "bias": np.zeros(dim, np.float32),
+        "analysis": np.eye(dim, dtype=np.float32),
+        "synthesis": np.eye(dim, dtype=np.float32),
+        "codebook": np.zeros((codec.groups, codec.size, dim // codec.groups), np.float32),
+    }
+    for layer, rows_nD in enumerate(rows_LnD[1:], start=1):
+        known_nK = np.concatenate([features_nR, below_nD], axis=1)
+        predict_KD, bias_D = _ridge(known_nK, rows_nD)
+        residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
+        analysis_DD, synthesis_DD = balanced_rotation(residual_nD, codec.groups)
+        rotated_nD = np.asarray(_matmul(residual_nD, analysis_DD))
+        codebook = np.asarray(fit(jax.random.fold_in(key, layer), rotated_nD, codec.groups, codec.size))
+        params = {
+            "predict": predict_KD,
+            "bias": bias_D,
+            "analysis": analysis_DD,
+            "synthesis": synthesis_DD,
+            "codebook": codebook,
+        }
+        below_nD = np.asarray(_decoded(codec, params, rows_nD, features_nR, below_nD))
+        yield params
+
+
+def balanced_rotation(
+    rows_nD: Float[np.ndarray, "n D"], groups: int
+) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
+    """Scaling and rotation that give every group about the same product of variances, and their inverse.
+
+    The two halves of a row (keys and values) are scaled to equal variance; the principal axes of the result are dealt
+    to the groups, largest first, each to the group with the smallest product so far that has room. [OPQ, parametric]
+    """
+    n, dim = rows_nD.shape
+    half = dim // 2
+    scale_D = np.ones(dim, np.float64)
+    for part in (slice(0, half), slice(half, dim)):
+        scale_D[part] = np.sqrt((rows_nD[:, part].astype(np.float64) ** 2).mean() + 1e-12)
+    scaled_nD = (rows_nD / scale_D).astype(np.float32)
+    variance_D, axes_DD = np.linalg.eigh(np.asarray(_gram(scaled_nD, scaled_nD), np.float64) / n)
+    logs, room = np.zeros(groups), np.full(groups, dim // groups)
+    members: list[list[int]] = [[] for _ in range(groups)]
+    for axis in np.argsort(-variance_D):
+        group = np.argmin(np.where(room > 0, logs, np.inf))
+        members[group].append(axis)
+        room[group] -= 1
+        logs[group] += np.log(max(variance_D[axis], 1e-12))
+    rotation_DD = axes_DD[:, [axis for group in members for axis in group]]
+    analysis_DD, synthesis_DD = rotation_DD / scale_D[:, None], rotation_DD.T * scale_D
+    return analysis_DD.astype(np.float32), synthesis_DD.astype(np.float32)
+
+
+def _ridge(known_nK, rows_nD):
+    mean_K, mean_D = known_nK.mean(axis=0), rows_nD.mean(axis=0)
+    centred_nK, centred_nD = known_nK - mean_K, rows_nD - mean_D
+    gram_KK = np.asarray(_gram(centred_nK, centred_nK), np.float64)
+    # Regressors differ in size, so each is held back in proportion to its own variance.
+    gram_KK += RIDGE * np.diag(np.diag(gram_KK))
+    predict_KD = np.linalg.solve(gram_KK, np.asarray(_gram(centred_nK, centred_nD), np.float64)).astype(np.float32)
+    return predict_KD, (mean_D - mean_K @ predict_KD).astype(np.float32)
+
+
+@jax.jit
+def _gram(a, b):
+    return a.T @ b
+
+
+@jax.jit
+def _matmul(a, b):
+    return a @ b
+
+
+def _decoded(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
+    """The rows as a receiver would have them."""
+    step = _step(codec)
+    return np.concatenate(
+        [
+            np.asarray(step(params, rows_nD[a : a + chunk], features_nR[a : a + chunk], below_nD[a : a + chunk]))
+            for a in range(0, len(rows_nD), chunk)
+        ]
+    )
+
+
+_STEPS: dict[PredictiveVQ, object] = {}
+
+
+def _step(codec):
+    if codec not in _STEPS:
+
+        @jax.jit
+        def step(params, rows_nD, features_nR, below_nD):
+            known = {"features": features_nR, "below": below_nD}
+            payload = codec.encode(params, rows_nD, known)
+            return codec.decode(params, payload, rows_nD.shape[0], rows_nD.shape[1], known)
+
+        _STEPS[codec] = step
+    return _STEPS[codec]
