@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from thinwire.errors import ThinwireError
 from thinwire.weights.gguf import load_gguf
 from thinwire.weights.load import load_model
-from thinwire.weights.safetensors import load_safetensors, read_tensors
+from thinwire.weights.safetensors import load_safetensors
 from weights.checkpoints import TINY, random_tree, write_gguf, write_hf
 
 
@@ -50,7 +51,6 @@ def test_truncated_safetensors(tmp_path, good_safetensors, part):
     one_sentence(error)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_any_damage_to_a_gguf_header_is_told_or_harmless(tmp_path, good_gguf):
     rng = np.random.default_rng(0)
     path = tmp_path / "hurt.gguf"
@@ -69,16 +69,16 @@ def test_any_damage_to_a_gguf_header_is_told_or_harmless(tmp_path, good_gguf):
 
 def test_any_damage_to_a_safetensors_header_is_told_or_harmless(tmp_path, good_safetensors):
     rng = np.random.default_rng(0)
-    path = tmp_path / "hurt.safetensors"
+    folder = write_hf(tmp_path / "hf", TINY, random_tree(TINY))
     length = int.from_bytes(good_safetensors[:8], "little")
     refused = 0
     for _ in range(150):
         hurt = bytearray(good_safetensors)
         at = int(rng.integers(0, length + 8))
         hurt[at] = int(rng.integers(0, 256))
-        path.write_bytes(hurt)
+        (folder / "model.safetensors").write_bytes(hurt)
         try:
-            read_tensors(path)
+            load_safetensors(folder)
         except ThinwireError:
             refused += 1
     assert refused > 30
@@ -91,7 +91,7 @@ def test_any_damage_to_a_safetensors_header_is_told_or_harmless(tmp_path, good_s
         (4, struct.pack("<I", 1), "version 1"),
         (8, struct.pack("<Q", 2**60), "truncated or corrupt"),
         (16, struct.pack("<Q", 2**60), "truncated or corrupt"),
-        (24, struct.pack("<Q", 2**63), "longer than the file"),
+        (24, struct.pack("<Q", 2**63), "truncated or corrupt"),
     ],
 )
 def test_corrupt_gguf_header(tmp_path, good_gguf, offset, value, word):
@@ -99,6 +99,45 @@ def test_corrupt_gguf_header(tmp_path, good_gguf, offset, value, word):
     path.write_bytes(good_gguf[:offset] + value + good_gguf[offset + len(value) :])
     with pytest.raises(ThinwireError, match=word):
         load_gguf(path)
+
+
+@pytest.mark.parametrize("length", [1_000, 20_000, 2**31, 2**62])
+def test_an_array_of_impossible_length_is_not_stepped_through(tmp_path, good_gguf, length):
+    key = b"tokenizer.ggml.token_type"
+    at = good_gguf.index(key) + len(key) + 8  # after the types of the value and of its elements
+    assert struct.unpack_from("<Q", good_gguf, at) == (TINY.V,)
+    path = tmp_path / "m.gguf"
+    path.write_bytes(good_gguf[:at] + struct.pack("<Q", length) + good_gguf[at + 8 :])
+    start = time.process_time()
+    with pytest.raises(ThinwireError, match="truncated or corrupt") as error:
+        load_gguf(path)
+    one_sentence(error)
+    assert time.process_time() - start < 10
+
+
+def test_a_tensor_that_wraps_around_or_has_an_unknown_type(tmp_path, good_gguf):
+    key = b"blk.1.ffn_up.weight"
+    at = good_gguf.index(key) + len(key) + 4 + 2 * 8  # after its two axes: the type, then the offset
+    path = tmp_path / "m.gguf"
+    path.write_bytes(good_gguf[:at] + struct.pack("<I", 200) + good_gguf[at + 4 :])
+    with pytest.raises(ThinwireError, match=r"truncated or corrupt .*200"):
+        load_gguf(path)
+    path.write_bytes(good_gguf[: at + 4] + struct.pack("<Q", 2**64 - 32) + good_gguf[at + 12 :])
+    with pytest.raises(ThinwireError, match="truncated or corrupt"):
+        load_gguf(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_quantisation_that_the_package_cannot_unpack(tmp_path):
+    extra = {"blk.1.ffn_up.weight": np.ones((TINY.F, TINY.D), "f8")}
+    with pytest.raises(ThinwireError, match=r"GGUF type F64 cannot be read: use"):
+        load_gguf(write_gguf(tmp_path / "m.gguf", TINY, random_tree(TINY), extra=extra))
+
+
+def test_safetensors_of_another_dtype(tmp_path):
+    folder = write_hf(tmp_path / "hf", TINY, random_tree(TINY), dtype="float64")
+    with pytest.raises(ThinwireError, match=r"has dtype F64; F32, F16 and BF16"):
+        load_safetensors(folder)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])

@@ -50,7 +50,7 @@ def test_digits_stand_alone(smollm2):
 def test_the_second_load_is_quick():
     start = time.process_time()
     load_model("smollm2-135m")
-    assert time.process_time() - start < 10  # 1.5 s of processor time where this was written
+    assert time.process_time() - start < 30  # 6 s of processor time where this was written, without type checks
 
 
 def test_windows_of_wikipedia(smollm2):

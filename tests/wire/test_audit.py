@@ -35,6 +35,7 @@ CASES = {
     "two operands": (f"%g = (u8[24], bf16[16,2]) all-gather(%p, %q), {ALL}, dimensions={{0}}", (66,) * 4),
     "all to all": (f"%g = bf16[4,2]{{1,0}} all-to-all(%q), {ALL}, dimensions={{0}}", (12,) * 4),
     "all to all of a tuple": (f"%g = (u8[6], u8[6], u8[6], u8[6]) all-to-all(%p, %p, %p, %p), {ALL}", (18,) * 4),
+    "long lists are annotated": (f"%g = (u8[6], /*index=1*/u8[6]) all-to-all(%p, /*index=1*/%p), {ALL}", (9,) * 4),
     "ring": ("%g = u8[6]{0} collective-permute(%p), source_target_pairs={{0,1},{1,2},{2,3},{3,0}}", (6,) * 4),
     "open": ("%g = u8[6] collective-permute-start(%p), source_target_pairs={{0,1},{1,2},{2,3}}", (6, 6, 6, 0)),
     "to itself": ("%g = u8[6]{0} collective-permute(%p), source_target_pairs={{0,0},{1,2}}", (0, 6, 0, 0)),

@@ -56,7 +56,7 @@ def test_all_gather_ring_and_halo_move_whole_payloads(devices):
 @pytest.mark.parametrize(("devices", "rows"), [(3, 7), (8, 5)])
 def test_reductions_equal_numpy_on_what_was_decoded(name, devices, rows):
     codec = CODECS[name]
-    params = {"codebook": np.random.default_rng(1).standard_normal((2, 8, D // 2), np.float32)} if name == "vq" else {}
+    params = {"codebook": jax.random.normal(jax.random.key(1), (2, 8, D // 2))} if name == "vq" else {}
     x = np.random.default_rng(2).standard_normal((devices, rows, D)).astype(np.float32)
 
     def reductions(x_TD):

@@ -39,9 +39,11 @@ def partial_attention(
     weight = jnp.exp(score - top[..., None])
     if visible_TS is not None:
         weight = jnp.where(visible_TS[None, None], weight, 0.0)
-    out = jnp.einsum("kgts,skd->tkgd", weight.astype(v_SKd.dtype), v_SKd, preferred_element_type=jnp.float32)
+    # In this order of axes XLA keeps the operands as they are; turned round, its CPU backend (jax 0.10 to 0.12) cannot
+    # multiply bfloat16 to float32 where there is one query head a key head.
+    out_KgTd = jnp.einsum("kgts,skd->kgtd", weight.astype(v_SKd.dtype), v_SKd, preferred_element_type=jnp.float32)
     heads = lambda x: x.transpose(2, 0, 1).reshape(T, H)
-    return Partial(out.reshape(T, H, d), heads(top), heads(weight.sum(axis=-1)))
+    return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, d), heads(top), heads(weight.sum(axis=-1)))
 
 
 def merge(a: Partial, b: Partial) -> Partial:

@@ -200,7 +200,7 @@ def codecs_for(
         names, text = ", ".join(s.spec() for s in missing.values()), source(model, DEFAULT_TEXT)
         console.remark(f"no codebooks yet for {names}: learning them now from {text} (once; they are cached)")
         job = CalibrationJob(seed=seed).within(FAMILIES[model.family].dims(model.config).context)
-        learnt = calibrate(model, list(missing.values()), devices, job)
+        learnt = calibrate(model, list(missing.values()), devices, job, DEFAULT_TEXT)
         found |= {place: learnt[strategy].arrays for place, strategy in missing.items()}
     return lambda strategy: found[places[strategy]] if strategy in places else {}
 

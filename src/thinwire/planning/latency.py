@@ -19,7 +19,7 @@ class Machine:
     message_latency_s: float = 0.0005
 
 
-def predict_latency(flops: Sequence[float], traffic: Traffic, machine: Machine, mbps: float) -> float:
+def predict_latency(flops: Sequence[float], traffic: Traffic, machine: Machine, mbps: float | int) -> float:
     """Seconds of one prefill over links of ``mbps`` megabits a second a device, each way."""
     terms = zip(flops, traffic.bytes_by_device, strict=True)
     slowest = max(f / machine.flops_per_second + 8e-6 * sent / mbps for f, sent in terms)

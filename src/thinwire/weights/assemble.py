@@ -85,10 +85,11 @@ def assemble(
             leaf = params["layers"][slot.leaf][slot.layer]
             rows = config.H * config.d if slot.leaf == "wo" else leaf.shape[0]
             out = leaf if leaf.ndim == 1 else leaf.reshape(rows, -1)
-        read_into(slot, out if out.ndim == 1 or slot.leaf == "embed" else out.T)
+        with np.errstate(all="ignore"):  # what a damaged file overflows is told below
+            read_into(slot, out if out.ndim == 1 or slot.leaf == "embed" else out.T)
         check_finite(out, slot.name, where)
 
-    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # more would wait for each other
         for done in [pool.submit(read, slot) for slot in wanted.values()]:
             done.result()
     return params

@@ -4,21 +4,33 @@ GGUF stores the rows of the query and key matrices in pairs for interleaved rota
 turn together); our model, like Hugging Face's, turns element i with i + d/2. So those rows are put back in that order.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
+from gguf.quants import dequantize
 
 from thinwire.errors import ThinwireError
 from thinwire.models.llama_config import LlamaConfig, RopeScaling
 from thinwire.weights import llama_names
 from thinwire.weights.assemble import Slot, assemble, check_config
-from thinwire.weights.dequantise import dequantise_into
-from thinwire.weights.gguf_file import GgufFile, read_gguf
 from thinwire.weights.tokenizer import TextTokenizer, from_gguf
 
 _ROPE_FACTORS = "rope_freqs.weight"
 _REFUSED = ("attention.scale", "attention.sliding_window", "logit_scale", "residual_scale", "embedding_scale")
+_ARRAY = int(gguf.GGUFValueType.ARRAY)  # compared once a token, and an enumeration is slow to compare
+_LONGEST_ARRAY = 2**21  # of metadata: vocabularies and their merges have some hundred thousand elements
+
+
+@dataclasses.dataclass(frozen=True)
+class GgufFile:
+    """The contents of a GGUF file: metadata by key, tensors by name (on disk until they are touched)."""
+
+    path: Path
+    meta: dict[str, Any]
+    tensors: dict[str, gguf.ReaderTensor]
 
 
 def load_gguf(path: Path) -> tuple[LlamaConfig, dict, TextTokenizer]:
@@ -30,19 +42,25 @@ def load_gguf(path: Path) -> tuple[LlamaConfig, dict, TextTokenizer]:
     Raises:
         ThinwireError: the file cannot be read, is damaged, or is of a model that would not be computed rightly.
     """
-    file = read_gguf(path)
+    file = _read(path)
     config = check_config(_config(file), path)
     tokenizer = from_gguf(file.meta, path)
     if tokenizer.vocab > config.V:
         raise ThinwireError(f"{path} holds {tokenizer.vocab} tokens but embeddings of {config.V}: the file is damaged")
-    found = {name: tensor.shape for name, tensor in file.tensors.items() if name != _ROPE_FACTORS}
+    found = {name: _shape(tensor) for name, tensor in file.tensors.items() if name != _ROPE_FACTORS}
 
     def read_into(slot: Slot, out: np.ndarray) -> None:
         tensor = file.tensors[slot.name]
-        rows = tensor.data
+        rows = np.asarray(tensor.data)  # a memmap's slices are slow, and the package makes many
         if slot.leaf in ("wq", "wk"):
             rows = half_split_rows(rows, config.d)
-        dequantise_into(rows, tensor.kind, out)
+        try:
+            out[...] = dequantize(rows, tensor.tensor_type)
+        except NotImplementedError as e:
+            name = tensor.tensor_type.name
+            raise ThinwireError(
+                f"tensors of GGUF type {name} cannot be read: use a Q8_0, Q6_K, Q4_K or F16 file"
+            ) from e
 
     return config, assemble(config, llama_names.GGUF, found, read_into, path), tokenizer
 
@@ -57,6 +75,47 @@ def interleaved_rows(rows: np.ndarray, d: int) -> np.ndarray:
     """The inverse of ``half_split_rows``: the order in which GGUF stores queries and keys."""
     n, width = rows.shape
     return rows.reshape(n // d, 2, d // 2, width).swapaxes(1, 2).reshape(n, width)
+
+
+class _Reader(gguf.GGUFReader):
+    """The package's reader, which by itself steps through an array of any length, far past a damaged file's end."""
+
+    def _get_field_parts(self, orig_offs: int, raw_type: Any) -> Any:
+        if raw_type == _ARRAY:  # the type of the elements (4 bytes), then their count
+            count = int(self._get(orig_offs + 4, np.uint64)[0])
+            if count > min(_LONGEST_ARRAY, len(self.data) - orig_offs):
+                raise ValueError(f"an array of {count} elements")
+        return super()._get_field_parts(orig_offs, raw_type)
+
+
+def _read(path: Path) -> GgufFile:
+    """Open a GGUF file (versions 2 and 3, little-endian).
+
+    Raises:
+        ThinwireError: the file cannot be read, is not GGUF, or is truncated or corrupt.
+    """
+    try:
+        with path.open("rb") as f:
+            start = f.read(8)
+    except OSError as e:
+        raise ThinwireError(f"cannot read {path} ({e.strerror or e})") from e
+    if start[:4] != b"GGUF":
+        raise ThinwireError(f"{path} is no GGUF file: it does not begin with the letters GGUF")
+    version = int.from_bytes(start[4:], "little")
+    if version not in (2, 3):
+        raise ThinwireError(f"{path} is of GGUF version {version}; versions 2 and 3, little-endian, are supported")
+    try:
+        with np.errstate(over="raise"):  # an offset that wraps around is a wrong one
+            reader = _Reader(path)
+            meta = {key: field.contents() for key, field in reader.fields.items()}
+    except (ArithmeticError, LookupError, ValueError, MemoryError, RecursionError) as e:  # whatever it runs into
+        raise ThinwireError(f"{path} is truncated or corrupt ({str(e)!r}): fetch it again") from e
+    return GgufFile(path, meta, {tensor.name: tensor for tensor in reader.tensors})
+
+
+def _shape(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
+    """Elements along each axis, the outermost first."""
+    return tuple(int(n) for n in reversed(tensor.shape))
 
 
 def _config(file: GgufFile) -> LlamaConfig:
@@ -74,7 +133,7 @@ def _config(file: GgufFile) -> LlamaConfig:
         if f"llama.{key}" in meta:
             raise ThinwireError(f"{path} sets llama.{key}, which is not supported")
     embedding = file.tensors.get("token_embd.weight")
-    if embedding is None or len(embedding.shape) != 2:
+    if embedding is None or len(_shape(embedding)) != 2:
         raise ThinwireError(f"{path} lacks the tensor token_embd.weight: the file is incomplete or not a plain Llama")
     width, heads = _required(file, "llama.embedding_length"), _required(file, "llama.attention.head_count")
     kv_heads = _optional(file, "llama.attention.head_count_kv", int, heads)
@@ -91,7 +150,7 @@ def _config(file: GgufFile) -> LlamaConfig:
         K=kv_heads,
         d=d,
         F=_required(file, "llama.feed_forward_length"),
-        V=embedding.shape[0],
+        V=_shape(embedding)[0],
         context=_required(file, "llama.context_length"),
         rope_theta=_short(_optional(file, "llama.rope.freq_base", float, 10000.0)),
         norm_eps=_short(_required(file, "llama.attention.layer_norm_rms_epsilon", float)),
@@ -112,8 +171,8 @@ def _rope_scaling(file: GgufFile, d: int) -> RopeScaling | None:
     if tensor is None:
         return None
     theta = _optional(file, "llama.rope.freq_base", float, 10000.0)
-    if tensor.kind == 0 and tensor.shape == (d // 2,):
-        factors = tensor.data.view("<f4")
+    if tensor.tensor_type == gguf.GGMLQuantizationType.F32 and _shape(tensor) == (d // 2,):
+        factors = np.asarray(tensor.data)
         if np.all(factors == 1):
             return None
         # The file keeps only the factors: try the published settings (Llama 3.1 and later differ in the factor alone).

@@ -1,26 +1,19 @@
-"""A Llama from safetensors with Hugging Face's names: a folder, or one file with its ``config.json`` beside it.
-
-The header is read here rather than with the safetensors package, whose numpy reader knows no bfloat16: this way every
-tensor is widened straight from the mapped file into its place.
-"""
+"""A Llama from safetensors with Hugging Face's names: a folder, or one file with its ``config.json`` beside it."""
 
 import json
-import math
-import mmap
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - comes with jax, and teaches numpy bfloat16, which safe_open then returns
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from thinwire.errors import ThinwireError
 from thinwire.models.llama_config import LlamaConfig
 from thinwire.weights import llama_names
 from thinwire.weights.assemble import Slot, assemble, check_config
-from thinwire.weights.dequantise import bf16_to_f32
 from thinwire.weights.llama_json import llama_config_from_json
 from thinwire.weights.tokenizer import TextTokenizer, from_tokenizer_json
-
-_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 def load_safetensors(path: Path) -> tuple[LlamaConfig, dict, TextTokenizer]:
@@ -35,22 +28,24 @@ def load_safetensors(path: Path) -> tuple[LlamaConfig, dict, TextTokenizer]:
     folder = path if path.is_dir() else path.parent
     raw = read_json(folder / "config.json")
     config = check_config(llama_config_from_json(raw, folder / "config.json"), folder / "config.json")
-    tensors: dict[str, np.ndarray] = {}
+    files: dict[str, safe_open] = {}  # by the name of a tensor
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(path):
-        for name, tensor in read_tensors(file).items():
-            if name in tensors:
+        opened, held = _open(file)
+        for name in held:
+            if name in files:
                 raise ThinwireError(f"tensor {name} comes in two files of {folder}: the folder mixes two models")
-            tensors[name] = tensor
+            files[name] = opened
+        shapes |= held
 
     def counts(name: str) -> bool:
         # Some files keep buffers that follow from the configuration, or the tied head once more.
         return not name.endswith("rotary_emb.inv_freq") and not (config.tied and name == "lm_head.weight")
 
-    found = {name: tensor.shape for name, tensor in tensors.items() if counts(name)}
+    found = {name: shape for name, shape in shapes.items() if counts(name)}
 
     def read_into(slot: Slot, out: np.ndarray) -> None:
-        tensor = tensors[slot.name]
-        out[...] = bf16_to_f32(tensor) if tensor.dtype == np.uint16 else tensor
+        out[...] = files[slot.name].get_tensor(slot.name)
 
     params = assemble(config, llama_names.HUGGING_FACE, found, read_into, path)
     generation = folder / "generation_config.json"
@@ -82,41 +77,25 @@ def weight_files(path: Path) -> list[Path]:
     return files
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of one safetensors file, mapped read-only: float32, float16, or bfloat16 as its uint16 bits.
+def _open(path: Path) -> tuple[safe_open, dict[str, tuple[int, ...]]]:
+    """One safetensors file, and the shapes of its tensors.
 
     Raises:
         ThinwireError: the file cannot be read, is truncated or corrupt, or holds other dtypes.
     """
     try:
-        with path.open("rb") as f:
-            size = f.seek(0, 2)
-            data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if size > 8 else b""
+        file = safe_open(path, framework="numpy")
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except SafetensorError as e:
+        raise ThinwireError(f"{path} is truncated or corrupt ({str(e)!r}): fetch it again") from e
     except OSError as e:
         raise ThinwireError(f"cannot read {path} ({e.strerror or e})") from e
-    try:
-        length = int.from_bytes(data[:8], "little")
-        if not 2 <= length <= len(data) - 8:
-            raise ValueError("its header is longer than the file")
-        header = json.loads(data[8 : 8 + length])
-        body = np.frombuffer(data, np.uint8)[8 + length :]
-        return {k: _tensor(k, v, body, path) for k, v in header.items() if k != "__metadata__"}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:  # UnicodeError, JSONDecodeError too
-        raise ThinwireError(f"{path} is truncated or corrupt ({e}): fetch it again") from e
-
-
-def _tensor(name: str, info: dict[str, Any], body: np.ndarray, path: Path) -> np.ndarray:
-    kind, shape, (begin, end) = info["dtype"], tuple(info["shape"]), info["data_offsets"]
-    if kind not in _DTYPES:
-        raise ThinwireError(f"tensor {name} of {path} has dtype {kind}; F32, F16 and BF16 are supported")
-    dtype = np.dtype(_DTYPES[kind])
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError(f"tensor {name!r} has impossible numbers")
-    if end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"tensor {name!r} has a length that is not its shape's")
-    if end > len(body):
-        raise ValueError(f"tensor {name!r} reaches past the end")
-    return body[begin:end].view(dtype).reshape(shape)
+    for name, part in slices.items():
+        if part.get_dtype() not in ("F32", "F16", "BF16"):
+            raise ThinwireError(
+                f"tensor {name} of {path} has dtype {part.get_dtype()}; F32, F16 and BF16 are supported"
+            )
+    return file, {name: tuple(part.get_shape()) for name, part in slices.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def from_gguf(meta: Mapping[str, Any], path: Path) -> TextTokenizer:
             models.BPE({t: i for i, t in enumerate(tokens)}, pairs, ignore_merges=pre == "llama-bpe")  # pyright: ignore[reportArgumentType]
         )
     except Exception as e:  # the package raises bare exceptions
-        raise ThinwireError(f"the tokenizer in {path} is damaged ({e})") from e
+        raise ThinwireError(f"the tokenizer in {path} is damaged: fetch it again") from e
     cuts: list[Any] = [pre_tokenizers.Split(Regex(cut), "isolated") for cut in _CUTS[pre]]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]

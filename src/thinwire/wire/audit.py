@@ -17,6 +17,7 @@ _ARRAY = re.compile(r"\b(pred|token|[a-z]+\d+\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_COMMENT = re.compile(r"/\*.*?\*/")
 _PAIR = re.compile(r"\{(\d+),(\d+)\}")
 _GROUPS = re.compile(r"replica_groups=(?:\{(\{[\d,{} ]*\})\}|\[(\d+),(\d+)\]<=)")
 _PARTITIONS = re.compile(r"\b(?:num_partitions|replica_count)=(\d+)")
@@ -66,6 +67,7 @@ def audit_hlo(text: str) -> Audit:
         ValueError: a collective runs in a loop whose trip count is unknown, in a branch that other branches do not
             match byte for byte, or is of a kind whose bytes are not static.
     """
+    text = _COMMENT.sub("", text)
     computations, entry = _computations(text)
     header = text.split("\n", 1)[0]
     devices = max([1, *map(int, _PARTITIONS.findall(header))])

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from thinwire.cli.main import main
+
+VQ = "vq:groups=2:size=8"
+SMALL = ["compare", "--model", "shape:llama-tiny", "--tokens", "24", "--devices", "3"]
+ISSUE_KEYS = {
+    "strategy", "codec", "devices", "bits_per_token_per_layer", "bytes_sent_per_device", "perplexity", "kl_to_single",
+    "top1_agreement", "predicted_latency_s",
+}  # fmt: skip
+
+
+def test_table_json_and_html_and_codebooks_learnt_once(place, little_calibration, capsys):
+    command = [*SMALL, "--split", "2/1/1", "--strategies", f"single,sequence:{VQ},ring:{VQ}"]
+    assert main([*command, "--json", "out/rows.json", "--html", "out/report.html"]) == 0
+    out, err = capsys.readouterr()
+    assert "shape:llama-tiny, 3 devices, 1 x 24 tokens of random token ids" in out
+    assert "sequence:vq" in out
+    assert f"no codebooks yet for sequence:{VQ}: learning them now from random token ids" in err
+    assert err.count(f"learning {VQ}, by layer: done") == 1  # the ring uses them too
+    document = json.loads((place / "out" / "rows.json").read_text())
+    assert document["command"].startswith("thinwire compare --model shape:llama-tiny --tokens 24")
+    assert document["split"] == [12, 6, 6]
+    assert document["prompt_source"] == "random token ids"
+    assert document["latency_model"]["flops_per_second"] > 0
+    assert {"model", "model_sha256", "devices", "tokens", "windows", "seed", "jax", "thinwire"} <= set(document)
+    rows = document["rows"]
+    assert [row["strategy"] for row in rows] == ["single", f"sequence:{VQ}", f"ring:{VQ}"]
+    assert all(set(row) >= ISSUE_KEYS for row in rows)
+    assert rows[0]["standard_error"] is None  # of one window
+    assert rows[1]["kl_to_single"] == pytest.approx(rows[2]["kl_to_single"], abs=1e-5)
+    assert "<svg" in (place / "out" / "report.html").read_text()
+    saved = list((place / "cache" / "codebooks").glob("*/*"))
+    assert [path.name for path in saved] == ["kv-vq-groups2-size8"]
+    manifest = json.loads((saved[0] / "manifest.json").read_text())
+    assert manifest["data"]["source"] == "random token ids"
+
+    assert main([*SMALL, "--strategies", f"sequence:{VQ}"]) == 0
+    assert "learning" not in capsys.readouterr().err
+
+
+def test_a_text_with_windows(place, model, text, capsys):
+    command = ["compare", "--model", model, "--text", text, "--tokens", "16", "--windows", "2", "--devices", "2"]
+    assert main([*command, "--strategies", "sequence:int8", "--json", "rows.json", "--dtype", "bfloat16"]) == 0
+    document = json.loads((place / "rows.json").read_text())
+    assert document["prompt_source"] == f"{text}, held-out part"
+    (row,) = document["rows"]
+    assert (row["windows"], row["tokens"]) == (2, 16)
+    assert row["standard_error"] > 0
+    assert not (place / "cache" / "codebooks").exists()
+
+
+def test_a_narrow_terminal_still_names_the_strategies(place, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*SMALL, "--strategies", "single"]) == 0
+    out = capsys.readouterr().out
+    assert "single" in out.split("─")[-1]
+    assert max(map(len, out.splitlines())) <= 80

@@ -1,0 +1,57 @@
+"""Real processes, one CPU device each, joined by gloo over the loopback: they give what virtual devices give."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from processes import worker
+
+SECONDS = 120
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run_processes(count, folder):
+    """Starts the workers, waits, and leaves none behind; what each wrote to its log if one fails."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    tests = Path(__file__).parent.parent
+    paths = [str(tests), str(tests.parent / "src"), os.environ.get("PYTHONPATH", "")]
+    environment = {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"}
+    port = free_port()
+    logs = [folder / f"log{n}.txt" for n in range(count)]
+    workers = []
+    try:
+        for n, log in enumerate(logs):
+            command = [sys.executable, worker.__file__, str(n), str(count), str(port), str(folder)]
+            with log.open("w") as out:
+                workers.append(subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT))
+        codes = [process.wait(timeout=SECONDS) for process in workers]
+    finally:
+        for process in workers:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    assert codes == [0] * count, "\n".join(log.read_text()[-2000:] for log in logs)
+    return [np.load(folder / f"found{n}.npz") for n in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_equal_virtual_devices(count, tmp_path):
+    everybody = run_processes(count, tmp_path)
+    for number, (spec, split) in enumerate(worker.runs(count)):
+        virtual = tiny.engine(spec, count, split).logits(tiny.ids())
+        for found in everybody:
+            np.testing.assert_allclose(found[f"logits{number}"], virtual, atol=1e-5, err_msg=spec)
+    tokens = list(tiny.engine("single").generate(tiny.ids(13), 4)) if count == 2 else []
+    for found in everybody:
+        assert found["tokens"].tolist() == tokens

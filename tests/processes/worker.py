@@ -1,0 +1,49 @@
+"""One process of several: runs the tiny model by each strategy on a mesh of all of them and saves what it got."""
+
+import sys
+
+import jax
+
+
+def main(index: int, count: int, port: int, folder: str) -> None:
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.distributed.initialize(f"127.0.0.1:{port}", count, index)
+    try:
+        import numpy as np
+
+        import tiny
+        from thinwire.wire.spmd import fetch, make_mesh, put
+
+        assert jax.local_device_count() == 1
+        assert jax.device_count() == count
+        mesh = make_mesh(count)
+        found = {}
+        rows = np.arange(count * 3, dtype=np.float32).reshape(count, 3)
+        tree = put({"split": rows, "same": rows}, mesh, {"split": True, "same": False})
+        assert [s.data.shape for s in tree["split"].addressable_shards] == [(1, 3)]
+        for name, values in fetch(tree).items():
+            np.testing.assert_array_equal(values, rows, err_msg=name)
+        for number, (spec, split) in enumerate(runs(count)):
+            found[f"logits{number}"] = tiny.engine(spec, mesh, split).logits(tiny.ids())
+        found["tokens"] = np.array(generated(count, mesh))
+        np.savez(f"{folder}/found{index}.npz", **found)
+    finally:
+        jax.distributed.shutdown()
+
+
+def runs(count: int):
+    """Strategies, and the split of the tokens; few where many processes share the cores."""
+    uneven = tuple(float(n + 1) for n in range(count))
+    vq = [("sequence:vq:groups=6:size=16", uneven)]
+    return vq if count > 2 else [*vq, ("ring:int8", None), ("tensor:float32", None)]
+
+
+def generated(count: int, mesh) -> list[int]:
+    """Tokens that only follow if every process has the whole cache."""
+    import tiny
+
+    return [] if count > 2 else list(tiny.engine("sequence:float32", mesh).generate(tiny.ids(13), 4))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

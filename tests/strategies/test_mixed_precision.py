@@ -1,0 +1,128 @@
+"""Mixed-precision attention: what crosses is codes and nothing else, and what each query sees.
+
+The dense masked reference is written here on its own: one (T, T) softmax whose scores come from exact keys where query
+and key are on one device, and from decoded keys elsewhere.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from thinwire.attention.call import AttentionCall
+from thinwire.models.dims import ModelDims
+from thinwire.strategies import parse_strategy
+from thinwire.strategies.base import LayerScope, Setting
+from thinwire.wire.spmd import spmd
+
+T, H, K, d = 17, 6, 2, 4
+DIMS = ModelDims(1, H * d, H, K, d, 8, 3, 10, 64, causal=True)
+CODEC = "vq:groups=4:size=8"
+RNG = np.random.default_rng(0)
+CODEBOOK = RNG.standard_normal((4, 8, 2 * K * d // 4), np.float32)
+Q = RNG.standard_normal((T, H, d), np.float32)
+KV = RNG.standard_normal((T, 2 * K * d), np.float32)
+
+
+def turn(x_THd, position_T):
+    """A position code that differs at every position and pads harmlessly."""
+    angle = jnp.minimum(position_T, T).astype(jnp.float32)[:, None, None] * 0.3
+    a, b = jnp.split(x_THd, 2, axis=-1)
+    return jnp.concatenate([a * jnp.cos(angle) - b * jnp.sin(angle), b * jnp.cos(angle) + a * jnp.sin(angle)], axis=-1)
+
+
+def keys_values(site, rows):
+    assert site == "kv"
+    k, v = jnp.split(rows.reshape(rows.shape[0], 2 * K, d), 2, axis=1)
+    return k, v
+
+
+@functools.cache
+def program(spec, devices, split, causal):
+    """A single attention by the strategy on virtual devices: (q, kv) of the sequence -> outputs of the sequence."""
+    dims = dataclasses.replace(DIMS, causal=causal)
+    strategy = parse_strategy(spec)
+    setting = Setting(dims, strategy.layout(dims, T, devices, split))
+
+    def local(q_TD, kv_TE):
+        position_R = strategy.positions(setting)
+        rows = jnp.minimum(position_R, T - 1)
+        scope = LayerScope(setting, {"kv": {"codebook": jnp.asarray(CODEBOOK)}}, {}, ())
+        call = AttentionCall(position_R, q_TD[rows], {"kv": kv_TE[rows]}, keys_values, turn, d**-0.5, causal)
+        return strategy.attend(scope, call)
+
+    run = jax.jit(spmd(local, devices, (False, False)))
+    return lambda q, kv: setting.layout.join(np.asarray(run(q, kv))), setting.layout
+
+
+def nearest(kv):
+    """What every receiver decodes, by brute force."""
+    pieces = kv.reshape(T, 4, 1, -1)
+    distance = ((pieces.astype(np.float64) - CODEBOOK[None]) ** 2).sum(-1)
+    return np.stack([CODEBOOK[g][distance[:, g].argmin(-1)] for g in range(4)], axis=1).reshape(T, -1)
+
+
+def reference(q, kv, layout, causal=True):
+    """S = where(M, S_fp, S_q); P = softmax(S); O = (P∘M)V + (P∘(1−M))V̂."""
+    position = jnp.arange(T)
+    (k, v), (k_seen, v_seen) = keys_values("kv", jnp.asarray(kv)), keys_values("kv", jnp.asarray(nearest(kv)))
+    q, k, k_seen = (np.asarray(turn(x, position), np.float64) for x in (jnp.asarray(q), k, k_seen))
+    owner = layout.places[0]
+    exact = (owner[:, None] == owner[None]) | (np.arange(T) < layout.shared)[None]
+    visible = np.tril(np.ones((T, T), bool)) if causal else np.ones((T, T), bool)
+    out = np.zeros((T, H, d))
+    for h in range(H):
+        g = h // (H // K)
+        score = np.where(exact, q[:, h] @ k[:, g].T, q[:, h] @ k_seen[:, g].T) * d**-0.5
+        weight = np.where(visible, np.exp(score - np.where(visible, score, -np.inf).max(1, keepdims=True)), 0)
+        weight /= weight.sum(1, keepdims=True)
+        out[:, h] = (weight * exact) @ np.asarray(v[:, g]) + (weight * ~exact) @ np.asarray(v_seen[:, g])
+    return out
+
+
+CASES = [
+    (f"sequence:{CODEC}", 1, None, True),
+    (f"sequence:{CODEC}", 2, None, True),
+    (f"sequence:{CODEC}:sink=0", 5, None, True),
+    (f"sequence:{CODEC}:layout=zigzag", 3, (1.0, 2.0, 2.0), True),
+    (f"sequence:{CODEC}:sink=0", 3, (4.0, 1.0, 2.0), False),
+    (f"ring:{CODEC}", 2, None, True),
+    (f"ring:{CODEC}:chunks=2:sink=0", 4, (1.0, 2.0, 2.0, 1.0), True),
+    (f"ring:{CODEC}:layout=zigzag", 2, None, True),
+    (f"ring:{CODEC}:chunks=3:sink=0", 3, (4.0, 1.0, 2.0), False),
+]
+
+
+@pytest.mark.parametrize(("spec", "devices", "split", "causal"), CASES)
+def test_equals_the_dense_masked_reference(spec, devices, split, causal):
+    run, layout = program(spec, devices, split, causal)
+    np.testing.assert_allclose(run(Q, KV), reference(Q, KV, layout, causal), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sequence", "ring"])
+def test_only_codes_cross(name):
+    """A change too small to move a code does not reach the other devices, not by one bit; a larger one does."""
+    run, layout = program(f"{name}:{CODEC}", 2, None, True)
+    owner = layout.places[0]
+    first = np.flatnonzero(owner == 0)[2]  # on device 0, not the shared token; later ones on device 1 can see it
+    nudged = KV.copy()
+    nudged[first] += 1e-3 * (nearest(KV)[first] - KV[first])  # towards its codewords: the codes stay
+    before, after = run(Q, KV), run(Q, nudged)
+    np.testing.assert_array_equal(after[owner == 1], before[owner == 1])
+    assert (after[first:][owner[first:] == 0] != before[first:][owner[first:] == 0]).any()  # exact at home
+    moved = KV.copy()
+    moved[first] = -nearest(KV)[first]
+    assert (nearest(moved)[first] != nearest(KV)[first]).any()
+    assert (run(Q, moved)[owner == 1] != before[owner == 1]).any()
+
+
+def test_a_shared_token_is_exact_everywhere():
+    run, layout = program(f"sequence:{CODEC}", 2, None, True)
+    assert layout.shared == 1
+    nudged = KV.copy()
+    nudged[0] += 1e-4
+    owner = layout.places[0]
+    assert (run(Q, nudged)[owner == 1] != run(Q, KV)[owner == 1]).any()
