@@ -100,7 +100,8 @@ def split_lengths(tokens: int, parts: int, weights: Sequence[float] | None = Non
     share = np.ones(parts) if weights is None else np.asarray(weights, float)
     if len(share) != parts or not np.all(np.isfinite(share)) or np.any(share <= 0):
         raise ThinwireError(
-            f"The split {list(weights or [])} does not give {parts} devices a share each; write {parts} positive numbers."
+            f"The split {list(weights or [])} does not give {parts} devices a share each; "
+            f"write {parts} positive numbers."
         )
     exact = share / share.sum() * tokens
     lengths = np.maximum(np.floor(exact).astype(int), 1)

@@ -52,14 +52,14 @@ def test_exact_attention_in_tiles(monkeypatch, tile, causal):
     np.testing.assert_allclose(out, dense(q, k, v, visible), atol=1e-5)
 
 
-@pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(
-    ("name", "devices", "split", "shared", "tile"),
+    ("name", "devices", "split", "shared", "tile", "causal"),
     [
-        ("contiguous", 3, None, 0, 512),
-        ("contiguous", 3, (1.0, 3.0, 2.0), 1, 5),
-        ("zigzag", 2, None, 0, 512),
-        ("zigzag", 3, (2.0, 1.0, 3.0), 1, 4),
+        ("contiguous", 3, None, 0, 512, True),
+        ("contiguous", 3, (1.0, 3.0, 2.0), 0, 512, False),
+        ("contiguous", 3, (1.0, 3.0, 2.0), 1, 5, True),
+        ("zigzag", 2, None, 1, 512, True),
+        ("zigzag", 2, (2.0, 1.0), 0, 4, False),
     ],
 )
 def test_own_shared_and_remote_parts_are_the_whole(monkeypatch, name, devices, split, shared, tile, causal):

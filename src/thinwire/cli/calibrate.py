@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     out = None if args.out is None else Path(args.out)
     found = inputs.calibrate(model, strategies, args.devices, _job(model, args), args.text, out)
     for strategy, saved in found.items():
-        _tell(strategy.spec(), saved, out or codebook_path(model, strategy, args.devices))
+        tell(strategy.spec(), saved, out or codebook_path(model, strategy, args.devices))
     if args.json is not None:
         write_json(args.json, [saved.manifest for saved in found.values()])
     return 0
@@ -96,7 +96,8 @@ def _job(model: LoadedModel, args: argparse.Namespace) -> CalibrationJob:
     return job if args.windows is None else dataclasses.replace(job, windows=args.windows)
 
 
-def _tell(spec: str, saved: CodebookSet, path: Path) -> None:
+def tell(spec: str, saved: CodebookSet, path: Path) -> None:
+    """Say where a set is, how large, and how well it describes rows that it was not learnt from."""
     size = sum(array.nbytes for site in saved.arrays.values() for array in site.values())
     console.say(f"{spec}: {path} ({size / 1e6:.1f} MB)")
     for site, layers in saved.manifest.health.items():

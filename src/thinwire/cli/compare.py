@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and show a table."""
+    measure(args)
+    return 0
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Compares as the options say: shows a table, writes the files asked for, returns what is in them."""
     strategies = parse_strategies(args.strategies)
     inputs.check_outputs(args.json, args.html)
     check_numbers(strategies, args)
@@ -63,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html is not None:
         write_html(args.html, document)
         console.say(f"report: {args.html}")
-    return 0
+    return document
 
 
 def check_numbers(strategies: list[Strategy], args: argparse.Namespace) -> None:

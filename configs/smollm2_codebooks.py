@@ -1,0 +1,22 @@
+"""Codebooks for SmolLM2-135M: everything that docs/results.md needs, from one pass over the calibration articles.
+
+Command:   python -m train.codebooks configs/smollm2_codebooks.py
+Time:      about 10 minutes on two cores (Zen 4), reckoned from single layers; 4 GB of memory
+Result:    in the cache, with figures on rows held out. The residual variance, over the variance, falls with the bits:
+           most for 1 group, least for 48. Few or no codewords are unused.
+"""
+
+from thinwire.training.jobs import CodebookRun
+
+CONFIG = CodebookRun(
+    model="smollm2-135m",
+    strategies=(
+        "sequence:vq:groups=1",
+        "sequence:vq:groups=16",
+        "sequence:vq:groups=24",
+        "sequence:vq:groups=32:size=256",
+        "sequence:vq:groups=48:size=256",
+        "sequence:vq:groups=64:size=16",
+        "sequence:vq:groups=16:site=x",
+    ),
+)

@@ -1,0 +1,77 @@
+"""Makes the first table of docs/results.md again: quality and bytes by codec, four devices, 1024 tokens.
+
+    python -m eval.results --json results.json
+
+The options are those of ``thinwire compare``; what is not given is as in DEFAULTS. Codebooks that are missing are
+learnt first (python -m train.codebooks configs/smollm2_codebooks.py learns them all in one pass). With eight windows
+it takes about half an hour on two cores (Zen 4) and 5 GB of memory.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from thinwire.cli import compare, inputs, main
+from thinwire.errors import ThinwireError
+from thinwire.reports.files import write_text
+from thinwire.reports.json_file import plain
+from thinwire.reports.table import markdown_section
+
+STRATEGIES = (
+    "single",
+    "sequence:float32",
+    "sequence:bfloat16",
+    "sequence:int8",
+    "sequence:int4",
+    "sequence:int2",
+    "sequence:vq:groups=1",
+    "sequence:vq:groups=16",
+    "sequence:vq:groups=24",
+    "sequence:vq:groups=32:size=256",
+    "sequence:vq:groups=48:size=256",
+    "sequence:vq:groups=64:size=16",
+    "sequence:vq:groups=16:site=x",
+    "tensor:float32",
+    "tensor:int8",
+)
+DEFAULTS = {"devices": 4, "tokens": 1024, "windows": 8, "strategies": ",".join(STRATEGIES)}
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def run(arguments: list[str]) -> int:
+    """Compares, writes the rows and puts the table in the document."""
+    parser = argparse.ArgumentParser(prog="python -m eval.results", description=__doc__, allow_abbrev=False)
+    compare.add_arguments(parser)
+    parser.add_argument("--docs", default="docs/results.md", metavar="FILE", help="default: docs/results.md")
+    parser.set_defaults(**DEFAULTS)
+    args = parser.parse_args(arguments)
+    inputs.check_outputs(args.docs)
+    read_parts(Path(args.docs))  # said before an hour of work
+    args.command_line = shlex.join(["python", "-m", "eval.results", *arguments])
+    document = compare.measure(args)
+    write_section(Path(args.docs), document)
+    return 0
+
+
+def read_parts(path: Path) -> tuple[str, str]:
+    """The text before and behind the generated section, markers included."""
+    try:
+        before, begun, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    except OSError as error:
+        raise ThinwireError(f"cannot read {path}: {error.strerror}") from error
+    _, ended, after = rest.partition(END)
+    if not (begun and ended):
+        raise ThinwireError(f"{path} has no section between {BEGIN} and {END} to put the table in.")
+    return before + begun, ended + after
+
+
+def write_section(path: Path, document: dict[str, Any]) -> None:
+    """Puts a comparison in the place of the old one."""
+    before, after = read_parts(path)
+    write_text(path, f"{before}\n{markdown_section(plain(document)).strip()}\n{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(main.guarded(lambda: run(sys.argv[1:])))

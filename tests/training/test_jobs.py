@@ -1,0 +1,104 @@
+"""The jobs under train/ and eval/, as a user starts them but in this process, and the configurations they read."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from thinwire.cli import main
+from thinwire.codebooks import store
+from thinwire.errors import ThinwireError
+from thinwire.strategies import parse_strategy
+from thinwire.training.jobs import CodebookRun, read_config
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+from thinwire.training.calibrate import CalibrationJob
+from thinwire.training.jobs import CodebookRun
+
+CONFIG = CodebookRun(("sequence:vq:groups=2:size=8",), "shape:llama-tiny", job=CalibrationJob(2, 40, 60))
+"""
+
+
+def job(path: str):
+    return runpy.run_path(str(ROOT / path))
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def test_codebooks_by_a_configuration_and_changes_to_it(config, tmp_path, capsys):
+    arguments = [config, "--job.windows", "3", "--job.seed", "5", "--out", str(tmp_path / "set")]
+    assert job("train/codebooks.py")["run"](arguments) == 0
+    manifest = store.load(tmp_path / "set").manifest
+    assert (manifest.model, manifest.codec, manifest.seed) == ("shape:llama-tiny", "vq:groups=2:size=8", 5)
+    assert (manifest.data["windows"], manifest.data["rows"]) == (3, 60)
+    assert "relative error" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name a configuration first: prog configs/NAME.py"),
+        (["--job.windows", "3"], "name a configuration first"),
+        (["none.py"], r"there is no configuration none\.py"),
+        ([__file__], "holds no CONFIG of the kind CodebookRun"),
+    ],
+)
+def test_what_is_no_configuration(arguments, words):
+    with pytest.raises(ThinwireError, match=words):
+        read_config(CodebookRun, arguments, "prog")
+
+
+@pytest.mark.parametrize("arguments", [["--job.windows", "x"], ["--jobs.windows", "3"], ["--help"]])
+def test_arguments_that_are_not_its_fields_end_the_job(config, arguments, capsys):
+    with pytest.raises(SystemExit) as done:
+        read_config(CodebookRun, [config, *arguments], "prog")
+    assert done.value.code == (0 if arguments == ["--help"] else 2)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*codebooks*.py")), ids=lambda path: path.name)
+def test_configurations_are_sound(path):
+    config = read_config(CodebookRun, [str(path)], "prog")
+    assert len({parse_strategy(spec) for spec in config.strategies}) == len(config.strategies)
+    text = path.read_text()
+    assert f"python -m train.codebooks configs/{path.name}" in text
+    assert "Time:" in text
+    assert "Result:" in text
+
+
+def test_every_code_of_the_first_table_has_codebooks_in_the_configuration():
+    config = read_config(CodebookRun, [str(ROOT / "configs" / "smollm2_codebooks.py")], "prog")
+    table = map(parse_strategy, job("eval/results.py")["STRATEGIES"])
+    assert {s for s in table if s.codec.learns} == set(map(parse_strategy, config.strategies))
+
+
+def test_the_table_is_put_between_the_marks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path / "cache"))
+    results, docs = job("eval/results.py"), tmp_path / "results.md"
+    docs.write_text(f"# Before\n{results['BEGIN']}\nold\n{results['END']}\nafter\n")
+    small = ["--model", "shape:llama-tiny", "--tokens", "16", "--devices", "2", "--windows", "1", "--docs", str(docs)]
+    assert results["run"]([*small, "--strategies", "single,sequence:int8", "--json", str(tmp_path / "rows.json")]) == 0
+    text = docs.read_text()
+    assert text.startswith(f"# Before\n{results['BEGIN']}\n## shape:llama-tiny, 2 devices\n")
+    assert text.endswith(f"\n{results['END']}\nafter\n")
+    assert "python -m eval.results --model shape:llama-tiny" in text
+    assert "| `sequence:int8` |" in text
+    assert "old" not in text
+    assert (tmp_path / "rows.json").is_file()
+    capsys.readouterr()
+
+    docs.write_text("no marks\n")
+    assert main.guarded(lambda: results["run"](small)) == 2
+    assert "has no section between" in capsys.readouterr().err
+    assert docs.read_text() == "no marks\n"
+
+
+def test_the_document_has_its_marks():
+    before, after = job("eval/results.py")["read_parts"](ROOT / "docs" / "results.md")
+    assert before
+    assert after
