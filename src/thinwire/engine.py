@@ -142,8 +142,9 @@ class Engine:
     def traffic(self, tokens: int) -> Traffic:
         """Bytes and messages of each device, and rounds, in a whole pass, by formula."""
         layer = self.strategy.traffic(self._setting(tokens))
-        times = lambda row: tuple(self.dims.layers * x for x in row)
-        return Traffic(times(layer.bytes_by_device), times(layer.messages_by_device), self.dims.layers * layer.rounds)
+        layers = self.strategy.coded_layers(self.dims)
+        times = lambda row: tuple(layers * x for x in row)
+        return Traffic(times(layer.bytes_by_device), times(layer.messages_by_device), layers * layer.rounds)
 
     def flops(self, tokens: int) -> tuple[float, ...]:
         """FLOPs of each device in a prefill of ``tokens`` tokens (the head for one token)."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from thinwire.codecs.base import SHARED
 from thinwire.errors import ThinwireError
 
 FORMAT = 1
@@ -90,7 +91,7 @@ class Manifest:
             sizes += [size for shape in arrays.values() for size in shape]
         if not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError("a size in it is not a positive whole number")
-        if manifest.shapes.keys() != manifest.sites.keys():
+        if manifest.shapes.keys() - {SHARED} != manifest.sites.keys():
             raise ValueError("its sites and its shapes name different sites")
         return manifest
 

@@ -22,6 +22,7 @@ from jaxtyping import Array
 from orbax.checkpoint import v1 as ocp
 
 from thinwire.codebooks.manifest import Manifest, check_fits
+from thinwire.codecs.base import SHARED
 from thinwire.errors import ThinwireError
 
 __all__ = ["CodebookSet", "Manifest", "check_fits", "check_place", "load", "save"]
@@ -69,7 +70,7 @@ def _hash(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> str:
 
 def _check_arrays(manifest: Manifest, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Raises ValueError, in words, where arrays do not fit what the manifest says or hold NaN or infinity."""
-    if arrays.keys() != manifest.sites.keys():
+    if arrays.keys() - {SHARED} != manifest.sites.keys():
         raise ValueError(f"there are arrays for sites {', '.join(arrays)}, not {', '.join(manifest.sites)}")
     for site, dim in manifest.sites.items():
         for name, array in arrays[site].items():

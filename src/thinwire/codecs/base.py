@@ -60,6 +60,15 @@ class Codec(abc.ABC):
         del dim
         return 0.0
 
+    def decode_flops(self, dim: int) -> float:
+        """FLOPs of decoding a row that a cost model should count; 0 where they do not matter."""
+        del dim
+        return 0.0
+
+    def token_features(self, shared: CodecParams, inputs_TM: Float[Array, "T M"]) -> Float[Array, "T R"]:
+        """For codecs that predict: what the tokens tell of their rows."""
+        raise TypeError(f"{self.spec()} predicts nothing")
+
     def check(self, dim: int) -> None:  # noqa: B027 - most codecs take any width
         """Raises ThinwireError where rows of ``dim`` values cannot be coded."""
 

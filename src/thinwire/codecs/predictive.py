@@ -92,4 +92,8 @@ class PredictiveVQ(Codec):
 
     def encode_flops(self, dim: int) -> float:
         """Prediction, rotation and search."""
-        return 2.0 * dim * (self.rank + 2 * dim) + self.quantiser.encode_flops(dim)
+        return self.decode_flops(dim) + self.quantiser.encode_flops(dim)
+
+    def decode_flops(self, dim: int) -> float:
+        """Prediction and rotation back."""
+        return 2.0 * dim * (self.rank + 2 * dim)

@@ -108,9 +108,14 @@ class Strategy(abc.ABC):
     def flops(self, setting: Setting) -> tuple[float, ...]:
         """FLOPs of one layer on each device, coding included."""
 
+    def coded_layers(self, dims: ModelDims) -> int:
+        """Layers in which anything is sent."""
+        return dims.layers - self.first_apart()
+
     def bits_per_token(self, dims: ModelDims) -> float:
-        """Bits a token costs in a layer for each device that receives it."""
-        return sum(self.codec.bits_per_token(dims.site_dim(site)) for site in self.sites(dims))
+        """Bits a token costs in a layer for each device that receives it, averaged over the layers."""
+        bits = sum(self.codec.bits_per_token(dims.site_dim(site)) for site in self.sites(dims))
+        return bits * self.coded_layers(dims) / dims.layers
 
     def gather_cache(self, setting: Setting, cache: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Of all devices' caches (N, L, ...), the one to go on from: k, v (L, C, K, d) and position (L, C)."""

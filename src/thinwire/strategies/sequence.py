@@ -58,6 +58,12 @@ class Sequence(Strategy):
             return (self.site,)
         return (min(("kv", "x"), key=lambda site: self.codec.bits_per_token(dims.site_dim(site))),)
 
+    def check(self, dims: ModelDims) -> None:
+        """Raises ThinwireError where the codec does not fit the model or the site."""
+        super().check(dims)
+        if self.codec.predicts and self.sites(dims) != ("kv",):
+            raise ThinwireError(f"{self.codec.spec()} predicts keys and values; leave site={self.site} out.")
+
     def layout(self, dims, tokens, devices, split):
         """Contiguous or zigzag, in any ratio, token 0 on every device if it is a sink."""
         lossy = not isinstance(self.codec, Float)
@@ -208,8 +214,11 @@ class Sequence(Strategy):
         totals = []
         for n, pairs in enumerate(layout.visible_pairs(dims.causal)):
             rows = layout.lengths[n] + layout.shared
-            remote = 0 if site == "kv" else self._remote_rows(layout, n, dims.causal)
+            seen = self._remote_rows(layout, n, dims.causal)
+            remote = 0 if site == "kv" else seen
             total = rows * (dims.row_flops() + dims.kv_flops()) + layout.lengths[n] * coding
+            if layout.devices > 1:
+                total += (seen + layout.lengths[n] * self.codec.predicts) * self.codec.decode_flops(dims.site_dim(site))
             totals.append(total + remote * dims.kv_flops() + pairs * dims.pair_flops())
         return tuple(totals)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from thinwire.codecs.base import Codec
 from thinwire.codecs.floats import Float
+from thinwire.errors import ThinwireError
 from thinwire.models.dims import ModelDims
 from thinwire.strategies.base import Setting, Strategy, Traffic
 from thinwire.strategies.heads import HeadPlan, deal
@@ -32,6 +33,14 @@ class Tensor(Strategy):
         """The two sums of a layer."""
         del dims
         return SITES
+
+    def check(self, dims: ModelDims) -> None:
+        """Raises ThinwireError for codecs that predict context, of which partial sums have none."""
+        if self.codec.predicts:
+            raise ThinwireError(
+                f"{self.codec.spec()} predicts keys and values, and tensor parallelism sends sums; use vq or int8."
+            )
+        super().check(dims)
 
     def positions(self, setting: Setting):
         """All of them, on every device."""

@@ -1,12 +1,12 @@
 """Calibration: codebooks learnt from text by k-means, without changing the model."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -14,11 +14,13 @@ from thinwire.codebooks import store
 from thinwire.codebooks.health import health
 from thinwire.codebooks.kmeans import fit
 from thinwire.codebooks.manifest import Manifest, check_fits
-from thinwire.codecs import GroupedVQ
+from thinwire.codecs import Codec, GroupedVQ, PredictiveVQ
+from thinwire.codecs.base import SHARED
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Strategy, Tensor
-from thinwire.training.samples import Samples, sample_sites
+from thinwire.training.predictive import embed_history, learn_layers, shared_projection
+from thinwire.training.samples import HISTORY, Samples, sample_sites
 from thinwire.weights.cache import cache_dir
 from thinwire.weights.load import LoadedModel
 
@@ -90,7 +92,7 @@ def collect(
     rows = len(windows_WT) * per_window
     for strategy in strategies:
         strategy.check(dims)
-        needed = strategy.codec.size if isinstance(strategy.codec, GroupedVQ) else 1
+        needed = getattr(strategy.codec, "size", 1)
         if rows - rows // _HELD_OUT < needed or rows < _HELD_OUT:
             raise ThinwireError(
                 f"{rows} rows, one in {_HELD_OUT} of them held out, are too few to learn {needed} codewords; take more "
@@ -121,13 +123,20 @@ def learn(
     """
     dims = FAMILIES[model.family].dims(model.config)
     sites = strategy.sites(dims)
-    books: dict[str, list[np.ndarray]] = {site: [] for site in sites}
-    figures: dict[str, list[dict[str, float]]] = {site: [] for site in sites}
-    for done, (site, layer) in enumerate(itertools.product(sites, range(dims.layers))):
-        book, figure = _learn(samples[site][layer], strategy.codec, job.seed, layer)
-        books[site].append(book)
-        figures[site].append(figure)
-        progress(done + 1, dims.layers * len(sites))
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    figures: dict[str, list[dict[str, float]]] = {}
+    for i, site in enumerate(sites):
+        kept = np.arange(samples[site].shape[1]) % _HELD_OUT != _HELD_OUT - 1
+        shared, layers = _learner(model, strategy.codec, samples, site, kept, job.seed)
+        learnt: list[dict[str, np.ndarray]] = []
+        figures[site] = []
+        for params, coded_nD in layers:
+            figures[site].append(health(jnp.asarray(params["codebook"]), coded_nD))
+            learnt.append(params)
+            progress(i * dims.layers + len(learnt), dims.layers * len(sites))
+        arrays[site] = {name: np.stack([params[name] for params in learnt]) for name in learnt[0]}
+        if shared:
+            arrays[SHARED] = shared
     manifest = Manifest(
         model=model.name,
         model_sha256=model.sha256,
@@ -139,16 +148,24 @@ def learn(
         seed=job.seed,
         health=figures,
     )
-    arrays = {site: {"codebook": np.stack(books[site])} for site in sites}
     manifest = store.save(out or codebook_path(model, strategy, devices), manifest, arrays)
     return store.CodebookSet(manifest, arrays)
 
 
-def _learn(rows_nD: np.ndarray, codec: Any, seed: int, layer: int) -> tuple[np.ndarray, dict[str, float]]:
-    """The codebook of one layer, learnt from most of the rows, and its health on those held out."""
-    if not isinstance(codec, GroupedVQ):
-        raise ThinwireError(f"{codec.spec()} learns nothing, so there is nothing to calibrate.")
-    kept = np.arange(len(rows_nD)) % _HELD_OUT != _HELD_OUT - 1
-    key = jax.random.fold_in(jax.random.key(seed), layer)
-    book = fit(key, rows_nD[kept], codec.groups, codec.size)
-    return np.asarray(book), health(book, rows_nD[~kept])
+def _learner(model: LoadedModel, codec: Codec, samples: Samples, site: str, kept_n: np.ndarray, seed: int):
+    """What all layers share, and for one layer after another its arrays and the held-out rows as they are quantised."""
+    key, rows_LnD = jax.random.key(seed), samples[site]
+    match codec:
+        case GroupedVQ():
+            return {}, (
+                (
+                    {"codebook": np.asarray(fit(jax.random.fold_in(key, i), rows[kept_n], codec.groups, codec.size))},
+                    rows[~kept_n],
+                )
+                for i, rows in enumerate(rows_LnD)
+            )
+        case PredictiveVQ():
+            tokens_nF = embed_history(np.asarray(model.params["embed"]), samples[HISTORY][0][:, : codec.history])
+            project_FR = shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)
+            return {"project": project_FR}, learn_layers(key, codec, tokens_nF @ project_FR, rows_LnD, kept_n)
+    raise ThinwireError(f"{codec.spec()} learns nothing, so there is nothing to calibrate.")

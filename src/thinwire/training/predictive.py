@@ -4,12 +4,12 @@ Each layer is learnt from what the layers below will really have decoded, so pre
 what they will see in use.
 """
 
+import functools
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from thinwire.codebooks.kmeans import fit
 from thinwire.codecs.predictive import PredictiveVQ
@@ -27,7 +27,7 @@ def embed_history(embed_VM: Float[np.ndarray, "V M"], history_nH: Int[np.ndarray
 def shared_projection(
     tokens_nF: Float[np.ndarray, "n F"], rows_LnD: Float[np.ndarray, "L n D"], rank: int
 ) -> Float[np.ndarray, "F R"]:
-    """The ``rank`` combinations of token features that predict the rows of all layers best (reduced-rank regression)."""
+    """The ``rank`` combinations of token features that predict all layers' rows best (reduced-rank regression)."""
     mean_F = tokens_nF.mean(axis=0)
     gram_FF = np.asarray(_gram(tokens_nF, tokens_nF)) - len(tokens_nF) * np.outer(mean_F, mean_F)
     gram_FF += RIDGE * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF), dtype=np.float32)
@@ -44,26 +44,29 @@ def shared_projection(
 
 
 def learn_layers(
-    key: jax.Array, codec: PredictiveVQ, features_nR: Float[np.ndarray, "n R"], rows_LnD: Float[np.ndarray, "L n D"]
-) -> Iterator[dict[str, np.ndarray]]:
-    """The learnt arrays of one layer after another; layer 0 is recomputed in use, so its arrays are zeros."""
+    key: jax.Array,
+    codec: PredictiveVQ,
+    features_nR: Float[np.ndarray, "n R"],
+    rows_LnD: Float[np.ndarray, "L n D"],
+    kept_n: Bool[np.ndarray, " n"],
+) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
+    """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
+
+    Layer 0 is recomputed in use, so its arrays do nothing.
+
+    Args:
+        kept_n: rows to learn from; the others are held out.
+    """
     below_nD = rows_LnD[0]
-    n, dim = below_nD.shape
-    width = features_nR.shape[1] + dim
-    yield {
-        "predict": np.zeros((width, dim), np.float32),
-        "bias": np.zeros(dim, np.float32),
-        "analysis": np.eye(dim, dtype=np.float32),
-        "synthesis": np.eye(dim, dtype=np.float32),
-        "codebook": np.zeros((codec.groups, codec.size, dim // codec.groups), np.float32),
-    }
+    dim = below_nD.shape[1]
+    yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
     for layer, rows_nD in enumerate(rows_LnD[1:], start=1):
         known_nK = np.concatenate([features_nR, below_nD], axis=1)
-        predict_KD, bias_D = _ridge(known_nK, rows_nD)
+        predict_KD, bias_D = _ridge(known_nK[kept_n], rows_nD[kept_n])
         residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-        analysis_DD, synthesis_DD = balanced_rotation(residual_nD, codec.groups)
+        analysis_DD, synthesis_DD = balanced_rotation(residual_nD[kept_n], codec.groups)
         rotated_nD = np.asarray(_matmul(residual_nD, analysis_DD))
-        codebook = np.asarray(fit(jax.random.fold_in(key, layer), rotated_nD, codec.groups, codec.size))
+        codebook = np.asarray(fit(jax.random.fold_in(key, layer), rotated_nD[kept_n], codec.groups, codec.size))
         params = {
             "predict": predict_KD,
             "bias": bias_D,
@@ -72,7 +75,17 @@ def learn_layers(
             "codebook": codebook,
         }
         below_nD = np.asarray(_decoded(codec, params, rows_nD, features_nR, below_nD))
-        yield params
+        yield params, rotated_nD[~kept_n]
+
+
+def _nothing(codec: PredictiveVQ, features: int, dim: int) -> dict[str, np.ndarray]:
+    return {
+        "predict": np.zeros((features + dim, dim), np.float32),
+        "bias": np.zeros(dim, np.float32),
+        "analysis": np.eye(dim, dtype=np.float32),
+        "synthesis": np.eye(dim, dtype=np.float32),
+        "codebook": np.zeros((codec.groups, codec.size, dim // codec.groups), np.float32),
+    }
 
 
 def balanced_rotation(
@@ -133,17 +146,12 @@ def _decoded(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
     )
 
 
-_STEPS: dict[PredictiveVQ, object] = {}
+@functools.cache
+def _step(codec: PredictiveVQ):
+    @jax.jit
+    def step(params, rows_nD, features_nR, below_nD):
+        known = {"features": features_nR, "below": below_nD}
+        payload = codec.encode(params, rows_nD, known)
+        return codec.decode(params, payload, rows_nD.shape[0], rows_nD.shape[1], known)
 
-
-def _step(codec):
-    if codec not in _STEPS:
-
-        @jax.jit
-        def step(params, rows_nD, features_nR, below_nD):
-            known = {"features": features_nR, "below": below_nD}
-            payload = codec.encode(params, rows_nD, known)
-            return codec.decode(params, payload, rows_nD.shape[0], rows_nD.shape[1], known)
-
-        _STEPS[codec] = step
-    return _STEPS[codec]
+    return step

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Setting, Single, Tensor
@@ -14,7 +14,10 @@ from thinwire.strategies.tensor import SITES as TENSOR_SITES
 from thinwire.weights.load import LoadedModel
 from thinwire.wire.spmd import put, spmd
 
-Samples = dict[str, Float[np.ndarray, "L n D"]]
+HISTORY = "history"
+TOKENS_BACK = 4
+
+Samples = dict[str, np.ndarray]  # by site (L, n, D) float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,9 @@ def sample_sites(
 ) -> Samples:
     """Values at ``sites`` for randomly chosen rows of every window.
 
+    With sites of sequence strategies come, as ``HISTORY`` (1, n, TOKENS_BACK), the ids of each row's token and of
+    those before it, −1 before the first.
+
     Position 0 is left out: its activations are outliers, and a causal model recomputes them everywhere for nothing.
 
     Args:
@@ -68,10 +74,10 @@ def sample_sites(
         key = jax.random.fold_in(jax.random.key(seed), w)
         for run in runs:
             for site, values_LnD in run(ids_T, key).items():
+                layers, rows, dim = values_LnD.shape
                 if site not in kept:
-                    layers, rows, dim = values_LnD.shape
-                    kept[site] = np.empty((layers, len(windows_WT) * rows, dim), np.float32)
-                kept[site][:, w * values_LnD.shape[1] : (w + 1) * values_LnD.shape[1]] = values_LnD
+                    kept[site] = np.empty((layers, len(windows_WT) * rows, dim), values_LnD.dtype)
+                kept[site][:, w * rows : (w + 1) * rows] = values_LnD
         progress(w + 1, len(windows_WT))
     return kept
 
@@ -100,6 +106,10 @@ def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], tok
         keys = jax.random.split(key, devices)
         rows_Nn = np.stack([jax.random.choice(k, rows_B, (each,), replace=False) for k in keys])
         out = program(placed, ids_T, rows_Nn)
-        return {site: np.concatenate(np.asarray(values, np.float32), axis=1) for site, values in out.items()}
+        values = {site: np.concatenate(np.asarray(values, np.float32), axis=1) for site, values in out.items()}
+        if blocks == 1:
+            back_nH = rows_Nn[0][:, None] - np.arange(TOKENS_BACK)
+            values[HISTORY] = np.where(back_nH >= 0, ids_T[np.maximum(back_nH, 0)], -1)[None].astype(np.int32)
+        return values
 
     return run
