@@ -1,5 +1,10 @@
 """Strict JAX for every test: eight CPU devices, no silent promotion of dtypes or ranks."""
 
+import os
+
+# Programs of tests run for milliseconds and are compiled by the hundred: spend little on compiling them.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
 import jax
 import pytest
 

@@ -66,6 +66,7 @@ class Engine:
         if self.devices < 1:
             raise ThinwireError(f"{self.devices} devices cannot run anything; ask for at least 1.")
         strategy.check(self.dims)
+        strategy.layout(self.dims, self.dims.context, self.devices, split)  # says what cannot be split
         self._codecs = dict(codecs or {})
         missing = [s for s in strategy.sites(self.dims) if strategy.codec.learns and s not in self._codecs]
         if missing:
