@@ -31,7 +31,7 @@ def test_codebooks_in_a_folder_are_used_and_may_be_learnt_again(place, model, te
     assert main([*calibrate, "--out", "mine", "--seed", "1"]) == 0
     assert store.load(place / "mine").manifest.arrays_sha256 != first.arrays_sha256
     assert not (place / "cache" / "codebooks").exists()
-    run = ["run", "--model", model, "--prompt", "the rain", "--max-tokens", "2", "--devices", "2"]
+    run = ["run", "--model", model, "--prompt", "the rain", "--max-tokens", "1", "--devices", "2"]
     assert main([*run, "--strategy", f"sequence:{VQ}", "--codebooks", "mine"]) == 0
     assert "learning" not in capsys.readouterr().err.split("by layer")[-1]
     assert not (place / "cache" / "codebooks").exists()

@@ -1,8 +1,14 @@
 import json
 
+import numpy as np
 import pytest
 
+from thinwire.cli import console, inputs
 from thinwire.cli.main import main
+from thinwire.codebooks import store
+from thinwire.reports.table import comparison_table
+from thinwire.strategies import parse_strategy
+from thinwire.weights.load import load_model
 
 VQ = "vq:groups=2:size=8"
 SMALL = ["compare", "--model", "shape:llama-tiny", "--tokens", "24", "--devices", "3"]
@@ -37,8 +43,10 @@ def test_table_json_and_html_and_codebooks_learnt_once(place, little_calibration
     manifest = json.loads((saved[0] / "manifest.json").read_text())
     assert manifest["data"]["source"] == "random token ids"
 
-    assert main([*SMALL, "--strategies", f"sequence:{VQ}"]) == 0
-    assert "learning" not in capsys.readouterr().err
+    strategy = parse_strategy(f"sequence:{VQ}")
+    codecs = inputs.codecs_for(load_model("shape:llama-tiny"), [strategy], 3, None, 0)(strategy)
+    np.testing.assert_array_equal(codecs["kv"]["codebook"], store.load(saved[0]).arrays["kv"]["codebook"])
+    assert capsys.readouterr().err == ""  # not learnt again
 
 
 def test_a_text_with_windows(place, model, text, capsys):
@@ -52,9 +60,13 @@ def test_a_text_with_windows(place, model, text, capsys):
     assert not (place / "cache" / "codebooks").exists()
 
 
-def test_a_narrow_terminal_still_names_the_strategies(place, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main([*SMALL, "--strategies", "single"]) == 0
-    out = capsys.readouterr().out
-    assert "single" in out.split("─")[-1]
-    assert max(map(len, out.splitlines())) <= 80
+@pytest.mark.parametrize(("columns", "bandwidths"), [(110, 2), (80, 1), (60, 0)])
+def test_a_narrow_terminal_still_names_the_strategies(monkeypatch, capsys, columns, bandwidths):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    seconds = {"10": 2.0, "100": 1.0}
+    row = {"strategy": "sequence:vq:groups=16", "perplexity": 17.0, "predicted_latency_s": seconds}
+    console.show(comparison_table([row], "title", console.width()))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:1] and line.split()[0].startswith("sequence") for line in lines)
+    assert max(map(len, lines)) <= columns
+    assert " ".join(lines).count("predicted s") == bandwidths

@@ -16,7 +16,7 @@ def short_demo(monkeypatch, text):
 
 
 def test_compares_continues_and_writes_a_report(place, model, short_demo, capsys):
-    assert main(["demo", "--model", model, "--tokens", "24", "--devices", "2", "--max-tokens", "5"]) == 0
+    assert main(["demo", "--model", model, "--tokens", "24", "--devices", "2", "--max-tokens", "1"]) == 0
     out, err = capsys.readouterr()
     files = sorted(path.name for path in (place / "out" / "demo").iterdir())
     assert files == ["latency.png", "quality.png", "report.html", "rows.json"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import thinwire
 from cli.conftest import CONFIG
 from thinwire.cli.main import main
 from thinwire.codebooks import store
@@ -232,7 +233,8 @@ def test_not_enough_memory_is_one_sentence(place, monkeypatch, capsys):
     ],
 )
 def test_as_a_process_of_its_own(tmp_path, argv, words):
-    environment = {**os.environ, "THINWIRE_CACHE": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    package = str(Path(thinwire.__file__).parents[1])
+    environment = {**os.environ, "THINWIRE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": package}
     command = [sys.executable, "-m", "thinwire.cli.main", *argv]
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, timeout=120)
     assert done.returncode == 2

@@ -48,7 +48,7 @@ def test_float32_over_devices_says_what_the_single_device_says(go_on):
 
 def test_codes_are_learnt_when_first_needed(go_on, model, text, monkeypatch, little_calibration):
     monkeypatch.setattr(inputs, "DEFAULT_TEXT", text)
-    codes = ("--strategy", "sequence:vq:groups=2:size=8", "--devices", "2")
+    codes = ("--strategy", "sequence:vq:groups=2:size=8", "--devices", "2", "--max-tokens", "1")
     first, err = go_on(*codes)
     assert "learning them now" in err
     again, err = go_on(*codes)
