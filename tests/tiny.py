@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 
+from thinwire.codecs.base import SHARED
 from thinwire.engine import Engine
 from thinwire.models.llama_config import LlamaConfig
 from thinwire.strategies import parse_strategy
@@ -39,10 +40,13 @@ def codebooks(strategy, dims, seed: int = 0) -> dict:
     """Random codebooks for every site of the strategy; none where its codec learns nothing."""
     if not strategy.codec.learns:
         return {}
-    rng = np.random.default_rng(seed)
-    groups, size = strategy.codec.groups, strategy.codec.size
-    shape = lambda site: (dims.layers, groups, size, dims.site_dim(site) // groups)
-    return {site: {"codebook": rng.standard_normal(shape(site), np.float32)} for site in strategy.sites(dims)}
+    keys = jax.random.split(jax.random.key(seed), len(strategy.sites(dims)))
+    params = {
+        site: strategy.codec.init_params(key, dims.layers, dims.site_dim(site))
+        for key, site in zip(keys, strategy.sites(dims), strict=True)
+    }
+    shared = strategy.codec.init_shared(jax.random.key(seed), dims.width)
+    return params | ({SHARED: shared} if shared else {})
 
 
 def engine(spec: str, where=1, split=None, dtype: str = "float32", **changes) -> Engine:

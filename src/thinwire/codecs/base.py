@@ -77,6 +77,11 @@ class Codec(abc.ABC):
         del key, layers, dim
         return {}
 
+    def init_shared(self, key: Array, width: int) -> dict[str, Array]:
+        """Random arrays that all layers share, for a model of this width; {} if there are none."""
+        del key, width
+        return {}
+
     def options(self) -> dict[str, Any]:
         """The options of this codec that its name does not imply, in the order in which they are written."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -90,6 +90,24 @@ class PredictiveVQ(Codec):
         """Bits of the codes of a row."""
         return self.quantiser.bits_per_token(dim)
 
+    def init_params(self, key: Array, layers: int, dim: int) -> dict[str, Array]:
+        """Random arrays: a weak prediction and a random rotation."""
+        keys = jax.random.split(key, 3)
+        rotation_LDD = jnp.linalg.qr(jax.random.normal(keys[0], (layers, dim, dim)))[0]
+        known = self.rank + dim
+        return {
+            "predict": 0.1 * known**-0.5 * jax.random.normal(keys[1], (layers, known, dim)),
+            "bias": jnp.zeros((layers, dim)),
+            "analysis": rotation_LDD,
+            "synthesis": rotation_LDD.swapaxes(1, 2),
+            **self.quantiser.init_params(keys[2], layers, dim),
+        }
+
+    def init_shared(self, key: Array, width: int) -> dict[str, Array]:
+        """A random projection of token features."""
+        features = self.history * width
+        return {"project": features**-0.5 * jax.random.normal(key, (features, self.rank))}
+
     def encode_flops(self, dim: int) -> float:
         """Prediction, rotation and search."""
         return self.decode_flops(dim) + self.quantiser.encode_flops(dim)

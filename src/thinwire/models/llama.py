@@ -71,7 +71,7 @@ def forward(
         weights, layer_codecs, layer_cache = jax.tree.map(
             lambda x: lax.dynamic_index_in_dim(x, layer, keepdims=False), per_layer
         )
-        scope = LayerScope(setting, layer_codecs, layer_cache, inputs, first, carried)
+        scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
         x_TD = _layer(weights, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
 

@@ -30,9 +30,9 @@ class LayerScope:
     setting: Setting
     codecs: Mapping[str, CodecParams]  # learnt arrays of the codec, by site
     cache: Mapping[str, Array]  # this layer's part of a cache, for strategies that decode with one
-    inputs: Callable[[Array], Array]  # positions (T,) -> what enters layer 0 there, for any token of the prompt
-    first: bool  # layer 0, whose context follows from the token ids alone
     carried: Any  # handed from layer to layer, for codecs that predict a layer from the one below
+    inputs: Callable[[Array], Array] | None = None  # positions (T,) -> what enters layer 0 there, of the whole prompt
+    first: bool = False  # layer 0, run apart because its context follows from the tokens alone
     emitted: dict[str, Any] = dataclasses.field(default_factory=dict)  # stacked over layers
 
 

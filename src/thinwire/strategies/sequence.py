@@ -160,7 +160,7 @@ class Sequence(Strategy):
     def decode(self, scope: LayerScope, call: AttentionCall, payloads, other):
         """Device ``other``'s rows at the site, as its payloads give them; float32."""
         setting, site = scope.setting, self.coded_site(scope)
-        if scope.first:
+        if scope.first and scope.inputs is not None:
             x_RD = scope.inputs(jnp.asarray(setting.layout.positions_NR)[other])
             return jnp.concatenate(call.keys_values("x", x_RD), axis=1).reshape(len(x_RD), -1).astype(jnp.float32)
         params, dim = scope.codecs.get(site, {}), setting.dims.site_dim(site)

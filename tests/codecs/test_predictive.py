@@ -1,0 +1,99 @@
+"""The predictive codec: what is predicted is not sent, both ends agree, and learning it pays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from thinwire.codecs import PredictiveVQ
+from thinwire.codecs.base import SHARED
+from thinwire.errors import ThinwireError
+from thinwire.training.predictive import balanced_rotation, learn_layers, shared_projection
+
+T, D, R = 23, 12, 5
+CODEC = PredictiveVQ(groups=4, size=8, rank=R, history=2)
+
+
+def params(layer=0):
+    return {name: x[layer] for name, x in CODEC.init_params(jax.random.key(3), 2, D).items()}
+
+
+def known(seed=0):
+    rng = np.random.default_rng(seed)
+    return {"features": rng.standard_normal((T, R), np.float32), "below": rng.standard_normal((T, D), np.float32)}
+
+
+def test_size_is_the_formula_of_the_codes_alone():
+    payload = CODEC.encode(params(), jnp.ones((T, D)), known())
+    assert sum(x.nbytes for x in payload.values()) == CODEC.payload_bytes(T, D) == -(-T * 4 * 3 // 8)
+    assert CODEC.bits_per_token(D) == 12
+
+
+def test_what_is_predicted_and_a_codeword_is_decoded_exactly():
+    p, k = params(), known()
+    codes = np.random.default_rng(1).integers(0, 8, (T, 4))
+    residual = np.asarray(p["codebook"])[np.arange(4), codes].reshape(T, D) @ np.asarray(p["synthesis"])
+    rows = np.asarray(CODEC.predict(p, k)) + residual
+    payload = CODEC.encode(p, jnp.asarray(rows), k)
+    np.testing.assert_allclose(CODEC.decode(p, payload, T, D, k), rows, atol=1e-5)
+
+
+def test_a_constant_shift_of_prediction_and_row_changes_no_code():
+    p, k = params(), known()
+    rows = jax.random.normal(jax.random.key(5), (T, D))
+    shifted = {**p, "bias": p["bias"] + 4.0}
+    np.testing.assert_array_equal(CODEC.encode(p, rows, k)["codes"], CODEC.encode(shifted, rows + 4.0, k)["codes"])
+
+
+def test_without_side_information_it_refuses():
+    with pytest.raises(ValueError, match="known"):
+        CODEC.encode(params(), jnp.ones((T, D)))
+
+
+def test_token_features_look_back_and_never_ahead():
+    shared = CODEC.init_shared(jax.random.key(0), 6)
+    x = jax.random.normal(jax.random.key(1), (T, 6))
+    moved = CODEC.token_features(shared, x.at[9].add(1.0)) != CODEC.token_features(shared, x)
+    assert np.flatnonzero(np.asarray(moved).any(axis=1)).tolist() == [9, 10]
+
+
+def test_groups_that_do_not_divide():
+    with pytest.raises(ThinwireError, match="12 values cannot be cut into 5"):
+        PredictiveVQ(groups=5).check(12)
+
+
+def test_rotation_is_inverted_and_balances_the_groups():
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((4000, 16)) * np.geomspace(0.1, 10, 16)) @ np.linalg.qr(rng.standard_normal((16, 16)))[
+        0
+    ]
+    analysis, synthesis = balanced_rotation(rows.astype(np.float32), 4)
+    np.testing.assert_allclose(analysis @ synthesis, np.eye(16), atol=1e-4)
+    logs = np.log((rows @ analysis).var(axis=0)).reshape(4, 4).sum(axis=1)
+    plain = np.log(rows.var(axis=0)).reshape(4, 4).sum(axis=1)
+    assert np.ptp(logs) < 1.5
+    assert logs.mean() < plain.mean()  # decorrelated: less to code
+
+
+def test_learning_sends_less_of_what_can_be_predicted():
+    """Rows that mostly follow from the tokens and the layer below: few bits must beat plain coding of the rows."""
+    rng = np.random.default_rng(0)
+    n, features = 3000, 8
+    tokens = rng.standard_normal((n, features)).astype(np.float32)
+    rows = [rng.standard_normal((n, D)).astype(np.float32)]
+    for _ in range(2):
+        mix, below = rng.standard_normal((features, D)), rng.standard_normal((D, D)) / D**0.5
+        rows.append((tokens @ mix + rows[-1] @ below + 0.3 * rng.standard_normal((n, D))).astype(np.float32))
+    rows_LnD = np.stack(rows)
+    kept = np.arange(n) % 10 != 9
+    codec = PredictiveVQ(groups=2, size=4, rank=features)
+    features_nR = tokens @ shared_projection(tokens, rows_LnD, features)
+    below = rows_LnD[0]
+    for layer, (learnt, _) in enumerate(learn_layers(jax.random.key(0), codec, features_nR, rows_LnD, kept)):
+        if layer == 0:
+            continue
+        side = {"features": features_nR, "below": below}
+        below = np.asarray(codec.decode(learnt, codec.encode(learnt, rows_LnD[layer], side), n, D, side))
+        left = ((below - rows_LnD[layer])[~kept] ** 2).mean() / rows_LnD[layer][~kept].var()
+        assert left < 0.1  # 4 bits for 12 values leave most of plain rows
+    assert SHARED not in learnt
