@@ -13,10 +13,11 @@ CONFIG = CodebookRun(
     strategies=(
         "sequence:vq:groups=1",
         "sequence:vq:groups=16",
-        "sequence:vq:groups=24",
         "sequence:vq:groups=32:size=256",
-        "sequence:vq:groups=48:size=256",
         "sequence:vq:groups=64:size=16",
         "sequence:vq:groups=16:site=x",
+        "sequence:quality",
+        "sequence:balanced",
+        "sequence:extreme",
     ),
 )

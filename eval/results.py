@@ -3,8 +3,7 @@
     python -m eval.results --json results.json
 
 The options are those of ``thinwire compare``; what is not given is as in DEFAULTS. Codebooks that are missing are
-learnt first (python -m train.codebooks configs/smollm2_codebooks.py learns them all in one pass). With eight windows
-it takes about half an hour on two cores (Zen 4) and 5 GB of memory.
+learnt first (python -m train.codebooks configs/smollm2_codebooks.py learns them all in one pass).
 """
 
 import argparse
@@ -26,17 +25,18 @@ STRATEGIES = (
     "sequence:int8",
     "sequence:int4",
     "sequence:int2",
-    "sequence:vq:groups=1",
-    "sequence:vq:groups=16",
-    "sequence:vq:groups=24",
-    "sequence:vq:groups=32:size=256",
-    "sequence:vq:groups=48:size=256",
+    "sequence:quality",
+    "sequence:balanced",
+    "sequence:extreme",
     "sequence:vq:groups=64:size=16",
+    "sequence:vq:groups=32:size=256",
+    "sequence:vq:groups=16",
+    "sequence:vq:groups=1",
     "sequence:vq:groups=16:site=x",
     "tensor:float32",
     "tensor:int8",
 )
-DEFAULTS = {"devices": 4, "tokens": 1024, "windows": 8, "strategies": ",".join(STRATEGIES)}
+DEFAULTS = {"devices": 4, "tokens": 1024, "windows": 4, "strategies": ",".join(STRATEGIES)}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 

@@ -163,6 +163,8 @@ def flip(folder):
         (change("arrays_sha256", "00"), "hash"),
     ],
 )
+# The checkpoint library's own threads may drop an exception of theirs while they are collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damage_is_told_in_one_sentence(saved, harm, says, capfd):
     harm(saved)
     with pytest.raises(ThinwireError, match=says) as caught:

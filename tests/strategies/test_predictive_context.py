@@ -1,4 +1,4 @@
-"""Strategies over a predictive codec: one result by every route, an exact first layer, and bytes for the others only."""
+"""Strategies over a predictive codec: one result by every route, an exact first layer, bytes for the others only."""
 
 import numpy as np
 import pytest

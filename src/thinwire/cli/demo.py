@@ -18,10 +18,10 @@ thinwire demo
 thinwire demo --tokens 512 --devices 3 --out my-demo
 """
 
-CODED = "sequence:vq:groups=32:size=256"
+CODED = "sequence:quality"
 STRATEGIES = (
     "single,sequence:float32,sequence:int8,sequence:int4,"
-    f"{CODED},sequence:vq:groups=1:size=256,ring:int8,tensor:float32,tensor:int8"
+    f"{CODED},sequence:vq:groups=48:size=32,ring:int8,tensor:float32,tensor:int8"
 )
 
 
