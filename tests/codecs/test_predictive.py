@@ -20,7 +20,8 @@ def params(layer=0):
 
 def known(seed=0):
     rng = np.random.default_rng(seed)
-    return {"features": rng.standard_normal((T, R), np.float32), "below": rng.standard_normal((T, D), np.float32)}
+    draw = lambda width: jnp.asarray(rng.standard_normal((T, width), np.float32))
+    return {"features": draw(R), "below": draw(D)}
 
 
 def test_size_is_the_formula_of_the_codes_alone():
@@ -92,8 +93,9 @@ def test_learning_sends_less_of_what_can_be_predicted():
     for layer, (learnt, _) in enumerate(learn_layers(jax.random.key(0), codec, features_nR, rows_LnD, kept)):
         if layer == 0:
             continue
-        side = {"features": features_nR, "below": below}
-        below = np.asarray(codec.decode(learnt, codec.encode(learnt, rows_LnD[layer], side), n, D, side))
+        learnt = {name: jnp.asarray(x) for name, x in learnt.items()}
+        side = {"features": jnp.asarray(features_nR), "below": jnp.asarray(below)}
+        below = np.asarray(codec.decode(learnt, codec.encode(learnt, jnp.asarray(rows_LnD[layer]), side), n, D, side))
         left = ((below - rows_LnD[layer])[~kept] ** 2).mean() / rows_LnD[layer][~kept].var()
         assert left < 0.1  # 4 bits for 12 values leave most of plain rows
     assert SHARED not in learnt

@@ -103,13 +103,15 @@ def balanced_rotation(
         scale_D[part] = np.sqrt((rows_nD[:, part].astype(np.float64) ** 2).mean() + 1e-12)
     scaled_nD = (rows_nD / scale_D).astype(np.float32)
     variance_D, axes_DD = np.linalg.eigh(np.asarray(_gram(scaled_nD, scaled_nD), np.float64) / n)
+    # Relative to the smallest, so that every axis adds to its group: with negative logarithms one group would get all.
+    log_D = np.log(np.maximum(variance_D, 1e-12) / max(variance_D.min(), 1e-12))
     logs, room = np.zeros(groups), np.full(groups, dim // groups)
     members: list[list[int]] = [[] for _ in range(groups)]
     for axis in np.argsort(-variance_D):
         group = np.argmin(np.where(room > 0, logs, np.inf))
         members[group].append(axis)
         room[group] -= 1
-        logs[group] += np.log(max(variance_D[axis], 1e-12))
+        logs[group] += log_D[axis]
     rotation_DD = axes_DD[:, [axis for group in members for axis in group]]
     analysis_DD, synthesis_DD = rotation_DD / scale_D[:, None], rotation_DD.T * scale_D
     return analysis_DD.astype(np.float32), synthesis_DD.astype(np.float32)
