@@ -60,9 +60,9 @@ class Strategy(abc.ABC):
         """The positions of the rows that this device works on (traced inside the SPMD program)."""
         raise NotImplementedError
 
-    def start(self, setting: Setting, inputs: Callable[[Array], Array], codecs: Mapping[str, CodecParams]) -> Any:
-        """What is carried into the first layer."""
-        del setting, inputs, codecs
+    def start(self, setting: Setting, inputs: Callable[[Array], Array], shared: CodecParams) -> Any:
+        """What is carried into the first layer; ``shared`` is what the codec has learnt for all layers."""
+        del setting, inputs, shared
         return ()
 
     def first_apart(self) -> bool:

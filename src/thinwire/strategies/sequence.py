@@ -13,7 +13,7 @@ from jax import lax
 
 from thinwire.attention.call import AttentionCall
 from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
-from thinwire.codecs.base import Codec
+from thinwire.codecs.base import Codec, CodecParams
 from thinwire.codecs.floats import Float
 from thinwire.errors import ThinwireError
 from thinwire.layout import LAYOUTS, TokenLayout
@@ -129,12 +129,12 @@ class Sequence(Strategy):
         """The site that is coded."""
         return self.sites(scope.setting.dims)[0]
 
-    def start(self, setting: Setting, inputs, codecs):
+    def start(self, setting: Setting, inputs, shared: CodecParams):
         """For codecs that predict: what the tokens tell of every device's rows, and room for the layer below's."""
         if not self.codec.predicts:
             return ()
         layout = setting.layout
-        features_TF = self.codec.token_features(codecs, inputs(jnp.arange(layout.tokens)))
+        features_TF = self.codec.token_features(shared, inputs(jnp.arange(layout.tokens)))
         features_NRF = features_TF[np.minimum(layout.positions_NR, layout.tokens - 1)]
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
         return {"features": features_NRF, "below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}

@@ -106,7 +106,7 @@ def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], tok
         keys = jax.random.split(key, devices)
         rows_Nn = np.stack([jax.random.choice(k, rows_B, (each,), replace=False) for k in keys])
         out = program(placed, ids_T, rows_Nn)
-        values = {site: np.concatenate(np.asarray(values, np.float32), axis=1) for site, values in out.items()}
+        values: Samples = {site: np.concatenate(np.asarray(x, np.float32), axis=1) for site, x in out.items()}
         if blocks == 1:
             back_nH = rows_Nn[0][:, None] - np.arange(TOKENS_BACK)
             values[HISTORY] = np.where(back_nH >= 0, ids_T[np.maximum(back_nH, 0)], -1)[None].astype(np.int32)
