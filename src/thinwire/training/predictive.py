@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from thinwire.codebooks.kmeans import fit
 from thinwire.codecs.predictive import PredictiveVQ
 
-RIDGE = 0.01  # of the mean variance of the regressors
+RIDGE = 0.01  # of the variance of a regressor
+LAYERS_ASKED = 10  # layers, evenly spread, for which the shared token features are chosen
 
 
 def embed_history(embed_VM: Float[np.ndarray, "V M"], history_nH: Int[np.ndarray, "n H"]) -> Float[np.ndarray, "n HM"]:
@@ -31,15 +32,15 @@ def shared_projection(
     mean_F = tokens_nF.mean(axis=0)
     gram_FF = np.asarray(_gram(tokens_nF, tokens_nF)) - len(tokens_nF) * np.outer(mean_F, mean_F)
     gram_FF += RIDGE * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF), dtype=np.float32)
-    lower_FF = np.linalg.cholesky(gram_FF)
-    explained_FF = np.zeros_like(gram_FF)
-    for rows_nD in rows_LnD[1:]:
+    white_FF = np.linalg.inv(np.linalg.cholesky(gram_FF)).astype(np.float32)
+    explained_FF = np.zeros_like(white_FF)
+    some = slice(1, None, -(-len(rows_LnD) // LAYERS_ASKED))
+    for rows_nD in rows_LnD[some]:
         centred_nD = rows_nD - rows_nD.mean(axis=0)
-        cross_FD = np.asarray(_gram(tokens_nF, centred_nD / np.sqrt((centred_nD**2).mean())))
-        white_FD = np.linalg.solve(lower_FF, cross_FD)
-        explained_FF += white_FD @ white_FD.T
+        cross_FD = _gram(tokens_nF, centred_nD / np.sqrt((centred_nD**2).mean()))
+        explained_FF += np.asarray(_outer(white_FF, cross_FD))
     _, vectors_FF = np.linalg.eigh(explained_FF)
-    project_FR = np.linalg.solve(lower_FF.T, vectors_FF[:, -rank:][:, ::-1])
+    project_FR = white_FF.T @ vectors_FF[:, -rank:][:, ::-1]
     return (project_FR * np.sqrt(len(tokens_nF))).astype(np.float32)  # features of about unit variance
 
 
@@ -130,6 +131,12 @@ def _ridge(known_nK, rows_nD):
 @jax.jit
 def _gram(a, b):
     return a.T @ b
+
+
+@jax.jit
+def _outer(white_FF, cross_FD):
+    explained_FD = white_FF @ cross_FD
+    return explained_FD @ explained_FD.T
 
 
 @jax.jit
