@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from thinwire.codecs import ALIASES, CODECS, BlockInt, GroupedVQ
+from thinwire.codecs import ALIASES, CODECS, PRESETS, BlockInt, GroupedVQ, PredictiveVQ
 from thinwire.errors import ThinwireError
 
 encode = jax.jit(lambda codec, params, x_TD: codec.encode(params, x_TD), static_argnums=0)
@@ -62,7 +62,7 @@ def test_no_rows(name, options):
 @pytest.mark.parametrize("name", sorted(CODECS))
 def test_a_name_makes_the_codec_of_that_name(name):
     codec = CODECS[name]()
-    assert codec.name == ALIASES.get(name, name)
+    assert codec.name == ("pvq" if name in PRESETS else ALIASES.get(name, name))
     assert hash(codec) == hash(CODECS[name]())
     assert bool(codec.init_params(jax.random.key(0), 1, 48)) == codec.learns
 
@@ -81,6 +81,8 @@ def test_specs_are_canonical():
         (lambda: GroupedVQ(groups=0), "at least 1 group, not 0"),
         (lambda: GroupedVQ(size=1), "2 to 65536 codewords, not 1"),
         (lambda: GroupedVQ(size=65537), "not 65537"),
+        (lambda: PredictiveVQ(rank=-1), "rank is -1"),
+        (lambda: PredictiveVQ(history=0), "history is 0"),
         (lambda: BlockInt(bits=3), "8, 4 or 2 bits, not 3"),
         (lambda: BlockInt(block=0), "at least 1 value, not 0"),
         (lambda: GroupedVQ(groups=5).check(12), "12 values cannot be cut into 5 .* 1, 2, 3, 4, 6, 12"),

@@ -22,17 +22,21 @@ CODECS: dict[str, Callable[..., Codec]] = {
     "int2": functools.partial(BlockInt, 2),
     "vq": GroupedVQ,
     "pvq": PredictiveVQ,
-    # By rate, for rows of 384 values: about 50, 100 and 1000 times fewer bits than float32.
+}
+# By rate, for rows of 384 values: about 50, 100 and 1000 times fewer bits than float32.
+PRESETS: dict[str, Callable[..., Codec]] = {
     "quality": functools.partial(PredictiveVQ, groups=48, size=32),
     "balanced": functools.partial(PredictiveVQ, groups=24, size=32),
     "extreme": functools.partial(PredictiveVQ, groups=1, size=1024),
 }
+CODECS |= PRESETS
 ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 CODECS |= {alias: CODECS[name] for alias, name in ALIASES.items()}
 
 __all__ = [
     "ALIASES",
     "CODECS",
+    "PRESETS",
     "BlockInt",
     "Codec",
     "CodecParams",

@@ -13,6 +13,9 @@ from jaxtyping import Array, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Known, Payload
 from thinwire.codecs.vq import GroupedVQ
+from thinwire.errors import ThinwireError
+
+MAX_HISTORY = 4  # tokens back that calibration keeps with each row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +33,8 @@ class PredictiveVQ(Codec):
         history: tokens whose embeddings are looked at, the row's own included.
     """
 
-    groups: int = 64
-    size: int = 16
+    groups: int = 48
+    size: int = 32
     rank: int = 256
     history: int = 3
 
@@ -41,6 +44,10 @@ class PredictiveVQ(Codec):
 
     def __post_init__(self):
         self.quantiser  # noqa: B018 - checks the options
+        if self.rank < 0:
+            raise ThinwireError(f"A predictive codec's rank is {self.rank}; use 0 for no token features, or more.")
+        if not 1 <= self.history <= MAX_HISTORY:
+            raise ThinwireError(f"A predictive codec's history is {self.history}; use 1 to {MAX_HISTORY} tokens.")
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from thinwire.codecs.predictive import MAX_HISTORY
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Setting, Single, Tensor
 from thinwire.strategies.tensor import SITES as TENSOR_SITES
@@ -15,7 +16,7 @@ from thinwire.weights.load import LoadedModel
 from thinwire.wire.spmd import put, spmd
 
 HISTORY = "history"
-TOKENS_BACK = 4
+TOKENS_BACK = MAX_HISTORY
 
 Samples = dict[str, np.ndarray]  # by site (L, n, D) float32
 
