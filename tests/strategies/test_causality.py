@@ -79,10 +79,10 @@ def _count(strategy):
     """The strategy, noting at run time which device decodes whose rows."""
 
     class Counting(strategy):
-        def decode(self, scope, call, payload, other, rows=None):
+        def decode(self, scope, call, payloads, other):
             note = lambda me, other: decoded.update([(int(me), int(other))])
             jax.debug.callback(note, jax.lax.axis_index("devices"), other)
-            return super().decode(scope, call, payload, other, rows)
+            return super().decode(scope, call, payloads, other)
 
     return Counting
 

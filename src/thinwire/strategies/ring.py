@@ -40,7 +40,7 @@ class Ring(Sequence):
         # Each hop sends on what has come before it attends to it, so that the two can overlap.
         incoming = shift(own) if count > 1 else own
         remote, parts, shared_out = self.begin(scope, call)
-        kept = [jax.tree.map(lambda x: x[None], self.absorb(scope, call, remote, parts, own, me)[1])]
+        kept = [self.decode(scope, call, own, me)[None] if self.keeps(scope) else ()]
 
         def hop(carry, step):
             incoming, parts = carry

@@ -96,10 +96,14 @@ class Sequence(Strategy):
     def absorb(self, scope: LayerScope, call: AttentionCall, remote: RemoteAttention, parts, payloads, other):
         """Attends to device ``other``'s payloads; hands out its rows as decoded where somebody wants them later."""
         seen = lambda: self.decode(scope, call, payloads, other)
-        if not (self.codec.predicts or scope.setting.keep_cache):
+        if not self.keeps(scope):
             return remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other)), ()
         seen_RD = remote.if_needed(other, seen)
         return remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other)), seen_RD
+
+    def keeps(self, scope: LayerScope) -> bool:
+        """Whether rows as decoded are wanted beyond this layer's attention."""
+        return self.codec.predicts or scope.setting.keep_cache
 
     def hand_on(self, scope: LayerScope, call: AttentionCall, seen_NRD) -> None:
         """Carries every device's rows as decoded to the next layer, and emits a cache, where that is wanted."""
