@@ -28,7 +28,6 @@ STRATEGIES = (
     "sequence:quality",
     "sequence:balanced",
     "sequence:extreme",
-    "sequence:vq:groups=64:size=16",
     "sequence:vq:groups=32:size=256",
     "sequence:vq:groups=16",
     "sequence:vq:groups=1",
@@ -36,7 +35,7 @@ STRATEGIES = (
     "tensor:float32",
     "tensor:int8",
 )
-DEFAULTS = {"devices": 4, "tokens": 1024, "windows": 4, "strategies": ",".join(STRATEGIES)}
+DEFAULTS = {"devices": 4, "tokens": 1024, "windows": 2, "strategies": ",".join(STRATEGIES)}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_dtype(parser)
     parser.add_argument("--devices", type=int, default=4, metavar="N", help="virtual devices (default: 4)")
     parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="tokens of the prompt (default: 1024)")
-    parser.add_argument("--max-tokens", type=int, default=40, metavar="N", help="tokens to continue with (default: 40)")
+    parser.add_argument("--max-tokens", type=int, default=32, metavar="N", help="tokens to continue with (default: 32)")
     parser.add_argument("--out", default="out/demo", metavar="DIR", help="where the report goes (default: out/demo)")
     inputs.add_seed(parser)
 
