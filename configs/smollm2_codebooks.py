@@ -14,7 +14,6 @@ CONFIG = CodebookRun(
         "sequence:vq:groups=1",
         "sequence:vq:groups=16",
         "sequence:vq:groups=32:size=256",
-        "sequence:vq:groups=64:size=16",
         "sequence:vq:groups=16:site=x",
         "sequence:quality",
         "sequence:balanced",
