@@ -1,9 +1,9 @@
 """Codebooks for SmolLM2-135M: everything that docs/results.md needs, from one pass over the calibration articles.
 
 Command:   python -m train.codebooks configs/smollm2_codebooks.py
-Time:      about 10 minutes on two cores (Zen 4), reckoned from single layers; 4 GB of memory
+Time:      26 s to read, then about a minute a set (two cores, Ice Lake, 2.8 GHz), two for 16 groups of 1024
 Result:    in the cache, with figures on rows held out. The residual variance, over the variance, falls with the bits:
-           most for 1 group, least for 48. Few or no codewords are unused.
+           most for 1 group, least for 48.
 """
 
 from thinwire.training.jobs import CodebookRun
