@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -57,8 +58,8 @@ class Strategy(abc.ABC):
         return contiguous(tokens, devices, split)
 
     def positions(self, setting: Setting) -> Int[Array, " T"]:
-        """The positions of the rows that this device works on (traced inside the SPMD program)."""
-        raise NotImplementedError
+        """The positions of the rows that this device works on (traced inside the SPMD program): by default all."""
+        return jnp.arange(setting.layout.tokens)
 
     def start(self, setting: Setting, inputs: Callable[[Array], Array], shared: CodecParams) -> Any:
         """What is carried into the first layer; ``shared`` is what the codec has learnt for all layers."""

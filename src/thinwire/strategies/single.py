@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 
 from thinwire.attention.call import AttentionCall
@@ -25,10 +24,6 @@ class Single(Strategy):
         if devices != 1:
             raise ThinwireError(f"The strategy 'single' runs on 1 device and was given {devices}; use --devices 1.")
         return super().layout(dims, tokens, devices, None)
-
-    def positions(self, setting):
-        """All of them."""
-        return jnp.arange(setting.layout.tokens)
 
     def attend(self, scope, call):
         """All tokens, exactly."""

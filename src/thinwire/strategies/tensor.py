@@ -42,10 +42,6 @@ class Tensor(Strategy):
             )
         super().check(dims)
 
-    def positions(self, setting: Setting):
-        """All of them, on every device."""
-        return jnp.arange(setting.layout.tokens)
-
     def attend(self, scope, call):
         """All tokens exactly, with this device's heads."""
         plan = self._plan(scope.setting)
