@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
+from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.layout import PAD, TokenLayout
-from thinwire.models.dims import ModelDims
 from thinwire.models.families import FAMILIES
 from thinwire.strategies.base import Setting, Strategy, Traffic
 from thinwire.strategies.cached import Cached
@@ -102,8 +102,9 @@ class Engine:
         """Compiles now what ``logits`` (or with ``last`` and a cache ``generate``) will run on so many tokens."""
         key = (tokens, logits, keep_cache)
         if key not in self._programs:
-            ids_T = put(np.zeros(tokens, np.int32), self.where, False)
-            self._programs[key] = self._build(*key).lower(self._params, self._codecs, ids_T).compile()
+            spec = self._family.inputs_spec(self.model.config, tokens)
+            inputs_T = put(np.zeros(spec.shape, spec.dtype), self.where, False)
+            self._programs[key] = self._build(*key).lower(self._params, self._codecs, inputs_T).compile()
 
     def logits(self, ids_T: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T V"]:
         """Logits of every position, float32, on the host."""
@@ -156,20 +157,15 @@ class Engine:
         """The program of a pass over ``tokens`` tokens, lowered afresh, and the ledger of what it sends."""
         function = self._build(tokens, logits, keep_cache=False)
         with ledger.recording() as record:
-            lowered = function.lower(self._params, self._codecs, jax.ShapeDtypeStruct((tokens,), jnp.int32))
+            inputs = self._family.inputs_spec(self.model.config, tokens)
+            lowered = function.lower(self._params, self._codecs, inputs)
         return lowered, record
 
     def _setting(self, tokens: int, keep_cache: bool = False) -> Setting:
         return Setting(self.dims, self.layout(tokens), keep_cache)
 
     def _run(self, ids_T, logits: str, keep_cache: bool):
-        ids_T = np.asarray(ids_T, np.int32)
-        if not len(ids_T):
-            raise ThinwireError("The prompt is empty; give at least one token.")
-        if ids_T.min() < 0 or ids_T.max() >= self.dims.vocab:
-            raise ThinwireError(
-                f"Token ids go from {ids_T.min()} to {ids_T.max()}; {self.model.name} has 0 to {self.dims.vocab - 1}."
-            )
+        ids_T = self._family.check_inputs(self.model.config, ids_T)
         key = (len(ids_T), logits, keep_cache)
         if key not in self._programs:
             self._programs[key] = self._build(*key)
@@ -183,7 +179,7 @@ class Engine:
             position_R = self.strategy.positions(setting)
             row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
             x_RD, emitted = self._family.forward(
-                params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt_T=ids_T
+                params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
             )
             rows = x_RD if logits == "all" else x_RD[last_row : last_row + 1]
             return {"logits": self._family.unembed(params, rows), **emitted}

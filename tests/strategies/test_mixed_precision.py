@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from thinwire.attention.call import AttentionCall
-from thinwire.models.dims import ModelDims
+from thinwire.dims import ModelDims
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.base import LayerScope, Setting
 from thinwire.wire.spmd import spmd

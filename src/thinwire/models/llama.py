@@ -4,28 +4,26 @@ The functions run on the rows that one device holds; what those rows may attend 
 is the strategy's business. Nothing here depends on which strategy that is.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
-from thinwire.codecs.base import SHARED
-from thinwire.models.dims import ModelDims
+from thinwire.dims import ModelDims
+from thinwire.models.inputs import check_ids
 from thinwire.models.llama_config import LlamaConfig, param_axes, param_shapes
 from thinwire.models.rope import rope_frequencies
+from thinwire.models.stack import Tree, run_layers
 from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.strategies.single import Single
-from thinwire.wire import ledger
 
-__all__ = ["Llama", "dims", "forward", "logits", "param_axes", "param_shapes", "unembed"]
-
-Tree = Mapping[str, Any]
+__all__ = ["Llama", "check_inputs", "dims", "forward", "inputs_spec", "logits", "param_axes", "param_shapes", "unembed"]
 
 
 def dims(config: LlamaConfig) -> ModelDims:
@@ -34,60 +32,56 @@ def dims(config: LlamaConfig) -> ModelDims:
     return ModelDims(c.L, c.D, c.H, c.K, c.d, c.F, 3, c.V, c.context, causal=True)
 
 
+def inputs_spec(config: LlamaConfig, tokens: int) -> jax.ShapeDtypeStruct:
+    """The shape and type of the inputs of so many tokens: their ids."""
+    del config
+    return jax.ShapeDtypeStruct((tokens,), jnp.int32)
+
+
+def check_inputs(config: LlamaConfig, inputs) -> Int[np.ndarray, " T"]:
+    """The inputs as ``forward`` wants them.
+
+    Raises:
+        ThinwireError: there are none, or an id is not in the vocabulary.
+    """
+    return check_ids(inputs, config.V)
+
+
 def forward(
     params: Tree,
     config: LlamaConfig,
-    ids_T: Int[Array, " T"],
+    inputs_T: Int[Array, " T"],
     position_T: Int[Array, " T"],
     strategy: Strategy,
     setting: Setting,
     codecs: Mapping[str, Mapping[str, Array]] | None = None,
     cache: Mapping[str, Array] | None = None,
-    prompt_T: Int[Array, " P"] | None = None,
+    prompt: Int[Array, " P"] | None = None,
 ) -> tuple[Float[Array, "R D"], dict[str, Any]]:
     """Runs all layers on the rows of one device.
 
     Args:
         params: as ``param_shapes`` (or this device's part of it); its type is the type of computation.
-        ids_T, position_T: token and position of each row.
+        inputs_T, position_T: token id and position of each row.
         codecs: by site, the codec's learnt arrays with a leading axis of layers.
         cache: arrays with a leading axis of layers, for strategies that read one.
-        prompt_T: the tokens of the whole sequence, which every device knows; by default those of the rows.
+        prompt: the tokens of the whole sequence, which every device knows; by default those of the rows.
 
     Returns:
         The normalised output rows, and what the strategy emitted, stacked over layers.
     """
-    codecs = dict(codecs or {})
-    everywhere = codecs.pop(SHARED, {})
-    per_layer = (params["layers"], codecs, dict(cache or {}))
-
-    known_T = ids_T if prompt_T is None else prompt_T
+    known_T = inputs_T if prompt is None else prompt
 
     def inputs(position_T):
         return params["embed"][known_T[jnp.minimum(position_T, known_T.shape[0] - 1)]]
 
-    def body(carry, layer, first):
-        x_TD, carried = carry
-        weights, layer_codecs, layer_cache = jax.tree.map(
-            lambda x: lax.dynamic_index_in_dim(x, layer, keepdims=False), per_layer
-        )
-        scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
-        x_TD = _layer(weights, config, x_TD, position_T, strategy, scope)
-        return (x_TD, scope.carried), scope.emitted
+    def layer(weights, x_TD, scope):
+        return _layer(weights, config, x_TD, position_T, strategy, scope)
 
-    carry = (params["embed"][ids_T], strategy.start(setting, inputs, everywhere))
-    runs = [(0, 1), (1, config.L)] if strategy.first_apart() else [(0, config.L)]
-    emitted = []
-    for start, stop in runs:
-        with ledger.layers(range(start, stop)):
-            step = functools.partial(body, first=start == 0 and strategy.first_apart())
-            carry, of_run = lax.scan(step, carry, jnp.arange(start, stop))
-        emitted.append(of_run)
-    x_TD = strategy.output(setting, carry[0])
-    return (
-        _rms_norm(x_TD, params["final_norm"], config.norm_eps),
-        jax.tree.map(lambda *layers: jnp.concatenate(layers), *emitted),
+    x_TD, emitted = run_layers(
+        layer, params["layers"], params["embed"][inputs_T], inputs, strategy, setting, codecs, cache
     )
+    return _rms_norm(x_TD, params["final_norm"], config.norm_eps), emitted
 
 
 def unembed(params: Tree, x_TD: Float[Array, "T D"]) -> Float[Array, "T V"]:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
 from thinwire.codecs.base import Codec, CodecParams
+from thinwire.dims import ModelDims
 from thinwire.layout import TokenLayout, contiguous
-from thinwire.models.dims import ModelDims
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Strategy(abc.ABC):
         del setting, inputs, shared
         return ()
 
-    def first_apart(self) -> bool:
+    def first_apart(self, dims: ModelDims) -> bool:
         """Whether layer 0 is another program than the rest."""
+        del dims
         return False
 
     @abc.abstractmethod
@@ -111,7 +112,7 @@ class Strategy(abc.ABC):
 
     def coded_layers(self, dims: ModelDims) -> int:
         """Layers in which anything is sent."""
-        return dims.layers - self.first_apart()
+        return dims.layers - self.first_apart(dims)
 
     def bits_per_token(self, dims: ModelDims) -> float:
         """Bits a token costs in a layer for each device that receives it, averaged over the layers."""

@@ -15,9 +15,9 @@ from thinwire.attention.call import AttentionCall
 from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
 from thinwire.codecs.base import Codec, CodecParams
 from thinwire.codecs.floats import Float
+from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.layout import LAYOUTS, TokenLayout
-from thinwire.models.dims import ModelDims
 from thinwire.strategies.base import LayerScope, Setting, Strategy, Traffic
 from thinwire.strategies.single import with_positions
 from thinwire.wire import collectives
@@ -138,14 +138,17 @@ class Sequence(Strategy):
         if not self.codec.predicts:
             return ()
         layout = setting.layout
-        features_TF = self.codec.token_features(shared, inputs(jnp.arange(layout.tokens)))
+        if setting.dims.inputs_known:
+            features_TF = self.codec.token_features(shared, inputs(jnp.arange(layout.tokens)))
+        else:
+            features_TF = jnp.zeros((layout.tokens, 0), jnp.float32)
         features_NRF = features_TF[np.minimum(layout.positions_NR, layout.tokens - 1)]
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
         return {"features": features_NRF, "below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}
 
-    def first_apart(self) -> bool:
-        """Layer 0 is recomputed by codecs that predict."""
-        return self.codec.predicts
+    def first_apart(self, dims: ModelDims) -> bool:
+        """Layer 0 is recomputed by codecs that predict, where every device knows what enters it."""
+        return self.codec.predicts and dims.inputs_known
 
     def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
         """The rows (start, stop) of each payload of a device."""

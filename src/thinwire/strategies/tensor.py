@@ -12,8 +12,8 @@ import numpy as np
 
 from thinwire.codecs.base import Codec
 from thinwire.codecs.floats import Float
+from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
-from thinwire.models.dims import ModelDims
 from thinwire.strategies.base import Setting, Strategy, Traffic
 from thinwire.strategies.heads import HeadPlan, deal
 from thinwire.strategies.single import attend_here, with_positions

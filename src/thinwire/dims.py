@@ -17,6 +17,8 @@ class ModelDims:
     vocab: int
     context: int
     causal: bool
+    inputs_known: bool = True  # every device knows what enters layer 0 everywhere: token ids, but not patches
+    language: bool = True  # the outputs are logits of a vocabulary, not features
 
     def site_dim(self, site: str) -> int:
         """Values a token has at a site where context may be coded, or where partial sums are reduced."""
