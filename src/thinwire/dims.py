@@ -19,6 +19,7 @@ class ModelDims:
     causal: bool
     inputs_known: bool = True  # every device knows what enters layer 0 everywhere: token ids, but not patches
     language: bool = True  # the outputs are logits of a vocabulary, not features
+    class_token: bool = False  # token 0 sums up the sequence: each device may have one of its own
 
     def site_dim(self, site: str) -> int:
         """Values a token has at a site where context may be coded, or where partial sums are reduced."""

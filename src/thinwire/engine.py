@@ -107,9 +107,9 @@ class Engine:
             self._programs[key] = self._build(*key).lower(self._params, self._codecs, inputs_T).compile()
 
     def logits(self, ids_T: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T V"]:
-        """Logits of every position, float32, on the host."""
+        """Logits of every position, or the features of a model that gives those; float32, on the host."""
         out = self._run(ids_T, "all", keep_cache=False)
-        return self.layout(len(ids_T)).join(fetch(out["logits"]))
+        return self.strategy.join(self._setting(len(ids_T)), fetch(out["logits"]))
 
     def time_to_first_token(self, ids_T: Int[np.ndarray, " T"]) -> Float[np.ndarray, " V"]:
         """Logits of the last position only, as a prefill makes them."""

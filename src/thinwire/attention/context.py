@@ -52,19 +52,23 @@ def _rows(start, stop):
 
 
 class RemoteAttention:
-    """Adds other devices' decoded rows, device by device, to the parts of the own tiles.
+    """Adds other devices' decoded rows, device by device, to the parts of the own queries' tiles.
 
     Args:
         layout: which device holds which positions.
-        q_RHd: the own queries, rotated, without the shared rows.
-        own_R: the positions of the own rows.
+        q_RHd: the own queries, rotated: without the shared rows if causal, else behind them.
+        own_R: the positions of these rows.
         causal: hide keys later than the query.
     """
 
     def __init__(self, layout: TokenLayout, q_RHd, own_R, me, scale: float, causal: bool):
         self.layout, self.q_RHd, self.own_R, self.me = layout, q_RHd, own_R, me
         self.scale, self.causal = scale, causal
-        self.tiles = tiles(layout)
+        self.tiles = tiles(layout)  # of keys
+        # Shared rows of a causal model are recomputed and see no other device; others are queries like the own rows.
+        shared = 0 if causal else layout.shared
+        own = tuple((shared + start, shared + stop) for start, stop in self.tiles)
+        self.queries = (((0, shared),) if shared else ()) + own
         edges = [[(row[a:b].min(), _last(row[a:b])) for a, b in self.tiles] for row in layout.positions_NR]
         self.first_NB, self.last_NB = np.moveaxis(np.asarray(edges, np.int32).reshape(layout.devices, -1, 2), -1, 0)
 
@@ -92,7 +96,7 @@ class RemoteAttention:
                     enumerate(self.tiles),
                     part,
                 )
-                for part, tile in zip(parts, enumerate(self.tiles), strict=True)
+                for part, tile in zip(parts, enumerate(self.queries), strict=True)
             ]
 
         any_visible = not_me & self._visible(other) if self.causal else not_me
@@ -106,17 +110,17 @@ class RemoteAttention:
             visible = jnp.broadcast_to(visible, (b - a, e - s))
             return merge(part, partial_attention(self.q_RHd[a:b], k_RKd[s:e], v_RKd[s:e], visible, self.scale))
 
-        if len(self.tiles) == 1 or not self.causal:
+        if not self.causal or len(self.tiles) == 1:
             return attend(part)  # the question was asked outside already
         return lax.cond(first_B[j] <= last_B[i], attend, lambda part: part, part)
 
     def with_shared(self, parts: list[Partial], k_SKd, v_SKd) -> list[Partial]:
-        """``parts`` with the shared rows' keys added, which come before every own row."""
+        """``parts`` of a causal model with the shared rows' keys added, which come before every own row."""
         if not k_SKd.shape[0]:
             return parts
         return [
             merge(part, partial_attention(self.q_RHd[a:b], k_SKd, v_SKd, None, self.scale))
-            for part, (a, b) in zip(parts, self.tiles, strict=True)
+            for part, (a, b) in zip(parts, self.queries, strict=True)
         ]
 
 

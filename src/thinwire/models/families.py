@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from thinwire.dims import ModelDims
-from thinwire.models import llama
+from thinwire.models import llama, vit
 from thinwire.strategies.base import Setting, Strategy
 
 
@@ -59,4 +59,4 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: dict[str, Family] = {"llama": llama}
+FAMILIES: dict[str, Family] = {"llama": llama, "vit": vit}

@@ -85,6 +85,10 @@ class Strategy(abc.ABC):
         del setting
         return x_TD
 
+    def join(self, setting: Setting, values_NR: np.ndarray) -> np.ndarray:
+        """Results by device (N, rows of the layout, ...) as those of the sequence (T, ...), on the host."""
+        return setting.layout.join(values_NR)
+
     def shard(self, params: Any, axes: Any, dims: ModelDims, devices: int) -> tuple[Any, Any]:
         """The weights each device holds, and a tree of bools: True where an array has a leading axis of devices."""
         import jax

@@ -34,12 +34,16 @@ class Sequence(Strategy):
             project it again), ``norm`` (the normalised input). Default: the one that costs fewest bits, kv on a tie.
         sink: 1 keeps token 0 exact on every device by recomputing it, 0 does not. Default: 1 for lossy codecs of
             causal models.
+        class_tokens: ``each`` gives every device a class token of its own, which sees that device's tokens exactly
+            and is seen by no other device; the results are averaged. ``one`` keeps it an ordinary token of device 0.
+            Default: ``each`` for lossy codecs of models with a class token.
         layout: ``contiguous`` or ``zigzag`` (balances causal attention).
     """
 
     codec: Codec = dataclasses.field(default=Float("float32"))
     site: str = "auto"
     sink: int = -1
+    class_tokens: str = "auto"
     layout_name: str = "contiguous"
     name = "sequence"
 
@@ -49,6 +53,8 @@ class Sequence(Strategy):
             raise ThinwireError(f"site={self.site} is not a site of {self.name}; use one of {', '.join(SITES)}.")
         if self.sink not in (-1, 0, 1):
             raise ThinwireError(f"sink={self.sink} is neither 0 nor 1.")
+        if self.class_tokens not in ("auto", "each", "one"):
+            raise ThinwireError(f"class_tokens={self.class_tokens} is neither each nor one.")
         if self.layout_name not in LAYOUTS:
             raise ThinwireError(f"layout={self.layout_name} is unknown; use one of {', '.join(LAYOUTS)}.")
 
@@ -63,14 +69,27 @@ class Sequence(Strategy):
         super().check(dims)
         if self.codec.predicts and self.sites(dims) != ("kv",):
             raise ThinwireError(f"{self.codec.spec()} predicts keys and values; leave site={self.site} out.")
+        if self.sink == 1 and not dims.causal:
+            raise ThinwireError("sink=1 recomputes token 0, which only a causal model allows; use sink=0.")
+        if self.class_tokens != "auto" and not dims.class_token:
+            raise ThinwireError(f"class_tokens={self.class_tokens} is for models with a class token; leave it out.")
 
     def layout(self, dims, tokens, devices, split):
-        """Contiguous or zigzag, in any ratio, token 0 on every device if it is a sink."""
+        """Contiguous or zigzag, in any ratio; token 0 on every device if it is a sink, or a class token for each."""
         lossy = not isinstance(self.codec, Float)
-        shared = int(dims.causal and lossy) if self.sink < 0 else self.sink
-        if shared and not dims.causal:
-            raise ThinwireError("sink=1 recomputes token 0, which only a causal model allows; use sink=0.")
+        if dims.class_token:
+            shared = int(lossy if self.class_tokens == "auto" else self.class_tokens == "each")
+        else:
+            shared = int(dims.causal and lossy) if self.sink < 0 else self.sink
         return LAYOUTS[self.layout_name](tokens, devices, split, shared if devices > 1 else 0)
+
+    def join(self, setting: Setting, values_NR):
+        """The sequence; class tokens that each device has for itself are averaged."""
+        joined = super().join(setting, values_NR)
+        shared = setting.layout.shared
+        if shared and not setting.dims.causal:
+            joined[:shared] = values_NR[:, :shared].mean(axis=0)
+        return joined
 
     def positions(self, setting: Setting):
         """The shared tokens, then the own ones."""
@@ -115,15 +134,23 @@ class Sequence(Strategy):
             self.emit_cache(scope, call, *k_v)
 
     def begin(self, scope: LayerScope, call: AttentionCall):
-        """What needs no communication: attention to the own and the shared tokens."""
+        """What needs no communication: attention to the own and the shared tokens.
+
+        Returns what adds remote rows, the parts to add them to, and the outputs of rows that are whole already: the
+        shared ones of a causal model, which come first. Other models' shared rows are the device's own class token.
+        """
         layout, S = scope.setting.layout, scope.setting.layout.shared
         position_T = call.position_T
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
         k_TKd, q_THd = call.rotate(k_TKd, position_T), call.rotate(call.q_THd, position_T)
         me = collectives.device_index()
+        if not call.causal:
+            remote = RemoteAttention(layout, q_THd, position_T, me, call.scale, causal=False)
+            parts = exact_attention(q_THd, k_TKd, v_TKd, position_T, remote.queries, call.scale, causal=False)
+            return remote, parts, join_parts([], *q_THd.shape[1:])
         remote = RemoteAttention(layout, q_THd[S:], position_T[S:], me, call.scale, call.causal)
         own = (k_TKd[S:], v_TKd[S:], position_T[S:])
-        parts = exact_attention(q_THd[S:], *own, remote.tiles, call.scale, call.causal)
+        parts = exact_attention(q_THd[S:], *own, remote.queries, call.scale, call.causal)
         parts = remote.with_shared(parts, k_TKd[:S], v_TKd[:S])
         first = ((0, S),) if S else ()
         shared = exact_attention(q_THd[:S], k_TKd[:S], v_TKd[:S], position_T[:S], first, call.scale, call.causal)

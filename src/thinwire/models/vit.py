@@ -1,0 +1,207 @@
+"""Vision Transformers, plain and DINOv2: pre-LN, biases, GELU. Pure functions, and a thin Flax module over them.
+
+A token is a row of patch values; row 0 belongs to the class token and holds zeros. Patches are known only to the
+device that holds them, so nothing of layer 0 can be recomputed elsewhere.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from thinwire.attention.call import AttentionCall
+from thinwire.dims import ModelDims
+from thinwire.errors import ThinwireError
+from thinwire.models.stack import Tree, run_layers
+from thinwire.models.vit_config import ViTConfig, param_axes, param_shapes
+from thinwire.models.vit_positions import patches
+from thinwire.strategies.base import LayerScope, Setting, Strategy
+from thinwire.strategies.single import Single
+
+__all__ = [
+    "ViT", "check_inputs", "classify", "dims", "features", "forward", "inputs_spec", "param_axes", "param_shapes",
+    "patches", "unembed",
+]  # fmt: skip
+
+
+def dims(config: ViTConfig) -> ModelDims:
+    """The sizes that strategies and formulas need."""
+    c = config
+    return ModelDims(
+        c.L, c.D, c.H, c.H, c.d, c.F, 2, c.classes, c.tokens,
+        causal=False, inputs_known=False, language=False, class_token=True,
+    )  # fmt: skip
+
+
+def inputs_spec(config: ViTConfig, tokens: int) -> jax.ShapeDtypeStruct:
+    """The shape and type of the inputs of so many tokens: patch values."""
+    return jax.ShapeDtypeStruct((tokens, config.values), jnp.float32)
+
+
+def check_inputs(config: ViTConfig, inputs) -> Float[np.ndarray, "T P"]:
+    """The inputs as ``forward`` wants them, made by ``patches``.
+
+    Raises:
+        ThinwireError: they are not the rows of one image of the size that the model's positions are for.
+    """
+    rows_TP = np.asarray(inputs, np.float32)
+    if rows_TP.shape != (config.tokens, config.values):
+        high, wide = (config.patch * n for n in config.grid)
+        raise ThinwireError(
+            f"The model reads {config.tokens} rows of {config.values} values, of an image of {high} by {wide} pixels, "
+            f"and was given an array of shape {rows_TP.shape}; resize the image, or the model's positions."
+        )
+    return rows_TP
+
+
+def forward(
+    params: Tree,
+    config: ViTConfig,
+    inputs_T: Float[Array, "T P"],
+    position_T: Int[Array, " T"],
+    strategy: Strategy,
+    setting: Setting,
+    codecs: Mapping[str, Mapping[str, Array]] | None = None,
+    cache: Mapping[str, Array] | None = None,
+    prompt: Any = None,
+) -> tuple[Float[Array, "R D"], dict[str, Any]]:
+    """Runs all layers on the rows of one device.
+
+    Args:
+        params: as ``param_shapes`` (or this device's part of it); its type is the type of computation.
+        inputs_T, position_T: patch values and position of each row; position 0 is the class token.
+        codecs: by site, the codec's learnt arrays with a leading axis of layers.
+        cache: arrays with a leading axis of layers, for strategies that read one.
+        prompt: not looked at: only a device's own patches are known to it.
+
+    Returns:
+        The normalised output rows, and what the strategy emitted, stacked over layers.
+    """
+    del prompt
+
+    def layer(weights, x_TD, scope):
+        return _layer(weights, config, x_TD, position_T, strategy, scope)
+
+    x_TD = _embed(params, inputs_T, position_T)
+    x_TD, emitted = run_layers(layer, params["layers"], x_TD, _unknown, strategy, setting, codecs, cache)
+    return _layer_norm(x_TD, params["final_norm"], params["final_norm_bias"], config.norm_eps), emitted
+
+
+def unembed(params: Tree, x_TD: Float[Array, "T D"]) -> Float[Array, "T D"]:
+    """The features: normalised output rows, float32."""
+    del params
+    return x_TD.astype(jnp.float32)
+
+
+def classify(params: Tree, features_TD: Float[np.ndarray, "T D"]) -> Float[np.ndarray, " classes"]:
+    """Logits of the head from the features of an image, on the host; where class tokens were pooled, from their mean.
+
+    Raises:
+        ThinwireError: the model has no head.
+    """
+    if "head" not in params:
+        raise ThinwireError("The model has no classification head; it gives features.")
+    return np.asarray(features_TD)[0] @ np.asarray(params["head"]) + np.asarray(params["head_bias"])
+
+
+def features(params: Tree, config: ViTConfig, rows_TP: Float[Array, "T P"]) -> Float[Array, "T D"]:
+    """Features of an image on a single device, float32."""
+    model, strategy, tokens = dims(config), Single(), rows_TP.shape[0]
+    setting = Setting(model, strategy.layout(model, tokens, 1, None))
+    x_TD, _ = forward(params, config, rows_TP, jnp.arange(tokens), strategy, setting)
+    return unembed(params, x_TD)
+
+
+def _unknown(position_T):
+    raise TypeError("what enters a vision Transformer elsewhere is not known here")
+
+
+def _embed(params: Tree, inputs_TP, position_T):
+    patch_PD = params["patch"]
+    x_TD = inputs_TP.astype(patch_PD.dtype) @ patch_PD + params["patch_bias"][None]
+    x_TD = jnp.where(position_T[:, None] == 0, params["class_token"][None], x_TD)
+    return x_TD + params["positions"][jnp.minimum(position_T, params["positions"].shape[0] - 1)]
+
+
+def _layer(w, config: ViTConfig, x_TD, position_T, strategy: Strategy, scope: LayerScope):
+    def add(x_TD, partial_TD, site, bias, scale):
+        # Behind the sum, which several devices may have had a part in: so the bias counts once.
+        out_TD = strategy.reduce(scope, partial_TD, site).astype(x_TD.dtype) + w[bias][None]
+        return x_TD + (out_TD * w[scale][None] if config.layer_scale else out_TD)
+
+    with jax.named_scope("attention"):
+        h_TD = _layer_norm(x_TD, w["attn_norm"], w["attn_norm_bias"], config.norm_eps)
+        o_THd = strategy.attend(scope, _attention_call(w, config, x_TD, h_TD, position_T))
+        partial_TD = jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"])
+        x_TD = add(x_TD, partial_TD, "attn_out", "bo", "attn_scale")
+    with jax.named_scope("mlp"):
+        h_TD = _layer_norm(x_TD, w["mlp_norm"], w["mlp_norm_bias"], config.norm_eps)
+        partial_TD = jax.nn.gelu(h_TD @ w["w_up"] + w["b_up"][None], approximate=False) @ w["w_down"]
+        return add(x_TD, partial_TD, "mlp_out", "b_down", "mlp_scale")
+
+
+def _attention_call(w, config: ViTConfig, x_TD, h_TD, position_T) -> AttentionCall:
+    def project(rows_TD, weight, bias):
+        return jnp.einsum("td,dhe->the", rows_TD, weight) + bias[None]
+
+    def keys_values(site, rows):
+        if site == "kv":
+            k, v = jnp.split(rows.reshape(rows.shape[0], -1, config.d), 2, axis=1)
+            return k, v
+        normed = _layer_norm(rows, w["attn_norm"], w["attn_norm_bias"], config.norm_eps) if site == "x" else rows
+        return project(normed, w["wk"], w["bk"]), project(normed, w["wv"], w["bv"])
+
+    k_THd, v_THd = keys_values("norm", h_TD)
+    return AttentionCall(
+        position_T=position_T,
+        q_THd=project(h_TD, w["wq"], w["bq"]),
+        sites={"x": x_TD, "norm": h_TD, "kv": jnp.concatenate([k_THd, v_THd], axis=1).reshape(h_TD.shape[0], -1)},
+        keys_values=keys_values,
+        rotate=lambda x, position: x,  # positions were added to the patches
+        scale=config.d**-0.5,
+        causal=False,
+    )
+
+
+def _layer_norm(x_TD, gain_D, bias_D, eps):
+    x32 = x_TD.astype(jnp.float32)
+    x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (x32 * gain_D.astype(jnp.float32)[None] + bias_D.astype(jnp.float32)[None]).astype(x_TD.dtype)
+
+
+class ViT(nn.Module):
+    """The Flax module: declares the parameters and runs ``forward`` on one device's rows.
+
+    Codebooks live in a collection of their own: ``apply({"params": p, "codebooks": c}, rows, positions)``.
+    """
+
+    config: ViTConfig
+    strategy: Strategy = Single()
+    setting: Setting | None = None
+
+    @nn.compact
+    def __call__(self, rows_TP: Float[Array, "T P"], position_T: Int[Array, " T"] | None = None) -> Float[Array, "T D"]:
+        """Features of the device's output rows."""
+        model = dims(self.config)
+        setting = self.setting or Setting(model, self.strategy.layout(model, rows_TP.shape[0], 1, None))
+        position_T = jnp.arange(rows_TP.shape[0]) if position_T is None else position_T
+        params = {name: self.param(name, _initialise, shape, name) for name, shape in param_shapes(self.config).items()}
+        codecs = dict(self.variables.get("codebooks", {}))
+        x_TD, _ = forward(params, self.config, rows_TP, position_T, self.strategy, setting, codecs)
+        return unembed(params, x_TD)
+
+
+def _initialise(key, shape, name: str):
+    if isinstance(shape, dict):
+        keys = jax.random.split(key, len(shape))
+        return {part: _initialise(k, s, part) for k, (part, s) in zip(keys, shape.items(), strict=True)}
+    if name.endswith(("norm", "scale")):
+        return jnp.ones(shape)
+    if name.startswith("b") or name.endswith("bias"):
+        return jnp.zeros(shape)
+    return 0.02 * jax.random.normal(key, shape)
