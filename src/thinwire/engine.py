@@ -23,6 +23,7 @@ from thinwire.wire import ledger
 from thinwire.wire.spmd import fetch, put, spmd
 
 Codecs = Mapping[str, Mapping[str, Any]]
+Inputs = Int[np.ndarray, " T"] | Float[np.ndarray, "T P"]  # one row a token: its id, or the values of a patch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,12 +107,12 @@ class Engine:
             inputs_T = put(np.zeros(spec.shape, spec.dtype), self.where, False)
             self._programs[key] = self._build(*key).lower(self._params, self._codecs, inputs_T).compile()
 
-    def logits(self, ids_T: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T V"]:
+    def logits(self, ids_T: Inputs) -> Float[np.ndarray, "T V"]:
         """Logits of every position, or the features of a model that gives those; float32, on the host."""
         out = self._run(ids_T, "all", keep_cache=False)
         return self.strategy.join(self._setting(len(ids_T)), fetch(out["logits"]))
 
-    def time_to_first_token(self, ids_T: Int[np.ndarray, " T"]) -> Float[np.ndarray, " V"]:
+    def time_to_first_token(self, ids_T: Inputs) -> Float[np.ndarray, " V"]:
         """Logits of the last position only, as a prefill makes them."""
         return self._last(ids_T, self._run(ids_T, "last", keep_cache=False))
 

@@ -32,7 +32,7 @@ def dims(config: ViTConfig) -> ModelDims:
     """The sizes that strategies and formulas need."""
     c = config
     return ModelDims(
-        c.L, c.D, c.H, c.H, c.d, c.F, 2, c.classes, c.tokens,
+        c.L, c.D, c.H, c.H, c.d, c.F, 2, 0, c.tokens,
         causal=False, inputs_known=False, language=False, class_token=True,
     )  # fmt: skip
 
@@ -137,11 +137,11 @@ def _layer(w, config: ViTConfig, x_TD, position_T, strategy: Strategy, scope: La
         h_TD = _layer_norm(x_TD, w["attn_norm"], w["attn_norm_bias"], config.norm_eps)
         o_THd = strategy.attend(scope, _attention_call(w, config, x_TD, h_TD, position_T))
         partial_TD = jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"])
-        x_TD = add(x_TD, partial_TD, "attn_out", "bo", "attn_scale")
+        x_TD = add(x_TD, partial_TD, "attn_out", "wo_bias", "attn_scale")
     with jax.named_scope("mlp"):
         h_TD = _layer_norm(x_TD, w["mlp_norm"], w["mlp_norm_bias"], config.norm_eps)
-        partial_TD = jax.nn.gelu(h_TD @ w["w_up"] + w["b_up"][None], approximate=False) @ w["w_down"]
-        return add(x_TD, partial_TD, "mlp_out", "b_down", "mlp_scale")
+        partial_TD = jax.nn.gelu(h_TD @ w["w_up"] + w["w_up_bias"][None], approximate=False) @ w["w_down"]
+        return add(x_TD, partial_TD, "mlp_out", "w_down_bias", "mlp_scale")
 
 
 def _attention_call(w, config: ViTConfig, x_TD, h_TD, position_T) -> AttentionCall:
@@ -153,12 +153,12 @@ def _attention_call(w, config: ViTConfig, x_TD, h_TD, position_T) -> AttentionCa
             k, v = jnp.split(rows.reshape(rows.shape[0], -1, config.d), 2, axis=1)
             return k, v
         normed = _layer_norm(rows, w["attn_norm"], w["attn_norm_bias"], config.norm_eps) if site == "x" else rows
-        return project(normed, w["wk"], w["bk"]), project(normed, w["wv"], w["bv"])
+        return project(normed, w["wk"], w["wk_bias"]), project(normed, w["wv"], w["wv_bias"])
 
     k_THd, v_THd = keys_values("norm", h_TD)
     return AttentionCall(
         position_T=position_T,
-        q_THd=project(h_TD, w["wq"], w["bq"]),
+        q_THd=project(h_TD, w["wq"], w["wq_bias"]),
         sites={"x": x_TD, "norm": h_TD, "kv": jnp.concatenate([k_THd, v_THd], axis=1).reshape(h_TD.shape[0], -1)},
         keys_values=keys_values,
         rotate=lambda x, position: x,  # positions were added to the patches
@@ -202,6 +202,6 @@ def _initialise(key, shape, name: str):
         return {part: _initialise(k, s, part) for k, (part, s) in zip(keys, shape.items(), strict=True)}
     if name.endswith(("norm", "scale")):
         return jnp.ones(shape)
-    if name.startswith("b") or name.endswith("bias"):
+    if name.endswith("bias"):
         return jnp.zeros(shape)
     return 0.02 * jax.random.normal(key, shape)

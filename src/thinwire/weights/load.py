@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 from thinwire.errors import ThinwireError
 from thinwire.models.llama_config import LlamaConfig
@@ -27,7 +28,7 @@ class LoadedModel:
 
     name: str  # as asked for
     family: str
-    config: LlamaConfig
+    config: Any  # of the family
     params: dict  # numpy float32, shaped as param_shapes(config)
     tokenizer: TextTokenizer | None  # None for shapes
     sha256: str  # the identity that codebooks are made for

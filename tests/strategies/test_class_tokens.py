@@ -1,0 +1,110 @@
+"""A class token for each device: what it sees, who sees it, and what becomes of the copies."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tiny
+import tiny_vit
+from thinwire.errors import ThinwireError
+from thinwire.models import vit
+from thinwire.strategies import parse_strategy
+from thinwire.strategies.base import Setting
+from thinwire.wire.collectives import device_index
+from thinwire.wire.spmd import spmd
+
+DEVICES = 3
+
+
+def by_device(spec, change=None):
+    """The rows of every device (N, 1 + R, D), where ``change(me, rows)`` may have changed what it is given."""
+    engine = tiny_vit.engine(spec, DEVICES)
+    setting = Setting(engine.dims, engine.layout(tiny_vit.TOKENS))
+    assert setting.layout.shared == 1
+
+    def local(params, codecs, rows_TP):
+        position_R = engine.strategy.positions(setting)
+        own_RP = rows_TP[jnp.minimum(position_R, tiny_vit.TOKENS - 1)]
+        params = params if change is None else change(device_index(), params)
+        config = engine.model.config
+        return vit.forward(params, config, own_RP, position_R, engine.strategy, setting, codecs)[0]
+
+    run = spmd(local, DEVICES, (False, False, False))
+    return np.asarray(run(engine._params, engine._codecs, tiny_vit.image())), setting.layout
+
+
+@pytest.mark.parametrize("name", ["sequence", "ring"])
+def test_copies_of_an_exact_strategy_are_the_single_devices_class_token(name):
+    found_NRD, _ = by_device(f"{name}:float32:class_tokens=each")
+    for copy_D in found_NRD[:, 0]:
+        np.testing.assert_allclose(copy_D, tiny_vit.single_features()[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", ["sequence:vq:groups=6:size=16", "ring:int8:class_tokens=each"])
+def test_a_copy_is_seen_by_its_own_device_only(spec):
+    """Another class token on device 1: the others' exact rows and class tokens change by its patches' codes only."""
+    changed = lambda me, p: {**p, "class_token": p["class_token"] + jnp.where(me == 1, 1.0, 0.0)}
+    one_layer = {"L": 1}
+    del one_layer
+    before, layout = by_device(spec)
+    after, _ = by_device(spec, changed)
+    assert (np.abs(after - before)[1].max(axis=-1)[: 1 + layout.lengths[1]] > 1e-3).all()
+    # Through two layers device 1's patches have seen their class token, and their codes the others: with one, nothing.
+    assert tiny_vit.CONFIG.L == 2
+
+
+@pytest.mark.parametrize("name", ["sequence", "ring"])
+def test_in_one_layer_no_other_device_is_reached(name, monkeypatch):
+    monkeypatch.setattr(tiny_vit, "CONFIG", tiny_vit.model(L=1).config)
+    tiny_vit.model.cache_clear()
+    changed = lambda me, p: {**p, "class_token": p["class_token"] + jnp.where(me == 1, 1.0, 0.0)}
+    spec = f"{name}:float32:class_tokens=each"
+    before, layout = by_device(spec)
+    after, _ = by_device(spec, changed)
+    tiny_vit.model.cache_clear()
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    assert (np.abs(after - before)[1].max(axis=-1)[: 1 + layout.lengths[1]] > 1e-3).all()
+
+
+def test_the_result_is_the_mean_of_the_copies():
+    spec = "sequence:vq:groups=6:size=16"
+    found_NRD, layout = by_device(spec)
+    joined_TD = tiny_vit.engine(spec, DEVICES).logits(tiny_vit.image())
+    copies_ND = found_NRD[:, 0]
+    assert np.abs(copies_ND[0] - copies_ND[1]).max() > 1e-3
+    np.testing.assert_allclose(joined_TD[0], copies_ND.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(joined_TD[1:], layout.join(found_NRD)[1:], atol=1e-5)
+
+
+def test_patches_have_their_places_and_padding_is_not_seen():
+    """Uneven splits pad rows; a device alone with its padding would show it."""
+    for split in ((1.0, 9.0, 1.0), (5.0, 1.0, 1.0)):
+        found = tiny_vit.engine("sequence:float32:class_tokens=each", 3, split).logits(tiny_vit.image())
+        np.testing.assert_allclose(found, tiny_vit.single_features(), atol=1e-5)
+
+
+def test_one_class_token_is_a_token_of_device_0():
+    engine = tiny_vit.engine("sequence:int8:class_tokens=one", DEVICES)
+    layout = engine.layout(tiny_vit.TOKENS)
+    assert (layout.shared, layout.lengths) == (0, (7, 7, 7))
+    assert layout.positions_NR[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "shared"),
+    [("int8", 1), ("float32", 0), ("float32:class_tokens=each", 1), ("vq:class_tokens=one", 0), ("bfloat16", 0)],
+)
+def test_the_default_is_one_each_for_lossy_codecs(spec, shared):
+    strategy = parse_strategy(f"sequence:{spec}")
+    assert strategy.layout(vit.dims(tiny_vit.CONFIG), 21, 4, None).shared == shared
+    assert strategy.layout(vit.dims(tiny_vit.CONFIG), 21, 1, None).shared == 0
+    assert parse_strategy(strategy.spec()) == strategy
+
+
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ThinwireError, match="class_tokens=two is neither each nor one"):
+        parse_strategy("ring:int8:class_tokens=two")
+    with pytest.raises(ThinwireError, match="models with a class token; leave it out"):
+        tiny.engine("sequence:int8:class_tokens=each", 2)
+    with pytest.raises(ThinwireError, match="only a causal model allows; use sink=0"):
+        tiny_vit.engine("sequence:int8:sink=1", 2)
