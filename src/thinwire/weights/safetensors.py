@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - comes with jax, and teaches numpy bfloat16, which safe_open then returns
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from thinwire.errors import ThinwireError
