@@ -5,7 +5,7 @@ beside it.)
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,6 +14,16 @@ from jaxtyping import Array, Float, Int
 from thinwire.dims import ModelDims
 from thinwire.models import llama, vit
 from thinwire.strategies.base import Setting, Strategy
+
+
+@runtime_checkable
+class Config(Protocol):
+    """What every configuration of a model says of itself; the rest is its family's."""
+
+    @property
+    def family(self) -> str:
+        """A name in ``FAMILIES``."""
+        ...
 
 
 class Family(Protocol):

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -18,6 +17,7 @@ from thinwire.attention.call import AttentionCall
 from thinwire.dims import ModelDims
 from thinwire.models.inputs import check_ids
 from thinwire.models.llama_config import LlamaConfig, param_axes, param_shapes
+from thinwire.models.module import TransformerModule
 from thinwire.models.rope import rope_frequencies
 from thinwire.models.stack import Tree, run_layers
 from thinwire.strategies.base import LayerScope, Setting, Strategy
@@ -149,33 +149,5 @@ def _rotate(x_THd, position_T, config: LlamaConfig):
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_THd.dtype)
 
 
-class Llama(nn.Module):
-    """The Flax module: declares the parameters and runs ``forward`` on one device's rows.
-
-    Codebooks live in a collection of their own: ``apply({"params": p, "codebooks": c}, ids, positions)``.
-    """
-
-    config: LlamaConfig
-    strategy: Strategy = Single()
-    setting: Setting | None = None
-
-    @nn.compact
-    def __call__(self, ids_T: Int[Array, " T"], position_T: Int[Array, " T"] | None = None) -> Float[Array, "T V"]:
-        """Logits of the device's output rows."""
-        model = dims(self.config)
-        setting = self.setting or Setting(model, self.strategy.layout(model, ids_T.shape[0], 1, None))
-        position_T = jnp.arange(ids_T.shape[0]) if position_T is None else position_T
-        params = {name: self.param(name, _initialise, shape) for name, shape in param_shapes(self.config).items()}
-        codecs = dict(self.variables.get("codebooks", {}))
-        x_TD, _ = forward(params, self.config, ids_T, position_T, self.strategy, setting, codecs)
-        return unembed(params, x_TD)
-
-
-def _initialise(key, shape):
-    if isinstance(shape, dict):
-        keys = jax.random.split(key, len(shape))
-        return {
-            name: _initialise(k, s) if "norm" not in name else jnp.ones(s)
-            for k, (name, s) in zip(keys, shape.items(), strict=True)
-        }
-    return jnp.ones(shape) if len(shape) == 1 else 0.02 * jax.random.normal(key, shape)
+class Llama(TransformerModule):
+    """The Flax module of a ``LlamaConfig``."""

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
+from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
 from thinwire.models.vit_config import ViTConfig, param_axes, param_shapes
 from thinwire.models.vit_positions import patches
@@ -174,34 +174,5 @@ def _layer_norm(x_TD, gain_D, bias_D, eps):
     return (x32 * gain_D.astype(jnp.float32)[None] + bias_D.astype(jnp.float32)[None]).astype(x_TD.dtype)
 
 
-class ViT(nn.Module):
-    """The Flax module: declares the parameters and runs ``forward`` on one device's rows.
-
-    Codebooks live in a collection of their own: ``apply({"params": p, "codebooks": c}, rows, positions)``.
-    """
-
-    config: ViTConfig
-    strategy: Strategy = Single()
-    setting: Setting | None = None
-
-    @nn.compact
-    def __call__(self, rows_TP: Float[Array, "T P"], position_T: Int[Array, " T"] | None = None) -> Float[Array, "T D"]:
-        """Features of the device's output rows."""
-        model = dims(self.config)
-        setting = self.setting or Setting(model, self.strategy.layout(model, rows_TP.shape[0], 1, None))
-        position_T = jnp.arange(rows_TP.shape[0]) if position_T is None else position_T
-        params = {name: self.param(name, _initialise, shape, name) for name, shape in param_shapes(self.config).items()}
-        codecs = dict(self.variables.get("codebooks", {}))
-        x_TD, _ = forward(params, self.config, rows_TP, position_T, self.strategy, setting, codecs)
-        return unembed(params, x_TD)
-
-
-def _initialise(key, shape, name: str):
-    if isinstance(shape, dict):
-        keys = jax.random.split(key, len(shape))
-        return {part: _initialise(k, s, part) for k, (part, s) in zip(keys, shape.items(), strict=True)}
-    if name.endswith(("norm", "scale")):
-        return jnp.ones(shape)
-    if name.endswith("bias"):
-        return jnp.zeros(shape)
-    return 0.02 * jax.random.normal(key, shape)
+class ViT(TransformerModule):
+    """The Flax module of a ``ViTConfig``; what it reads are the rows of ``patches``."""

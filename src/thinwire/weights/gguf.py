@@ -14,8 +14,9 @@ from gguf.quants import dequantize
 
 from thinwire.errors import ThinwireError
 from thinwire.models.llama_config import LlamaConfig, RopeScaling
-from thinwire.weights import llama_names
-from thinwire.weights.assemble import Slot, assemble, check_config
+from thinwire.weights.assemble import Source, assemble
+from thinwire.weights.llama_json import check_llama
+from thinwire.weights.llama_names import gguf_format
 from thinwire.weights.tokenizer import TextTokenizer, from_gguf
 
 _ROPE_FACTORS = "rope_freqs.weight"
@@ -43,26 +44,26 @@ def load_gguf(path: Path) -> tuple[LlamaConfig, dict, TextTokenizer]:
         ThinwireError: the file cannot be read, is damaged, or is of a model that would not be computed rightly.
     """
     file = _read(path)
-    config = check_config(_config(file), path)
+    config = check_llama(_config(file), path)
     tokenizer = from_gguf(file.meta, path)
     if tokenizer.vocab > config.V:
         raise ThinwireError(f"{path} holds {tokenizer.vocab} tokens but embeddings of {config.V}: the file is damaged")
-    found = {name: _shape(tensor) for name, tensor in file.tensors.items() if name != _ROPE_FACTORS}
 
-    def read_into(slot: Slot, out: np.ndarray) -> None:
-        tensor = file.tensors[slot.name]
+    def read(name: str) -> np.ndarray:
+        tensor = file.tensors[name]
         rows = np.asarray(tensor.data)  # a memmap's slices are slow, and the package makes many
-        if slot.leaf in ("wq", "wk"):
+        if name.endswith((".attn_q.weight", ".attn_k.weight")):
             rows = half_split_rows(rows, config.d)
         try:
-            out[...] = dequantize(rows, tensor.tensor_type)
+            return dequantize(rows, tensor.tensor_type)
         except NotImplementedError as e:
             name = tensor.tensor_type.name
             raise ThinwireError(
                 f"tensors of GGUF type {name} cannot be read: use a Q8_0, Q6_K, Q4_K or F16 file"
             ) from e
 
-    return config, assemble(config, llama_names.GGUF, found, read_into, path), tokenizer
+    source = Source(path, {name: _shape(tensor) for name, tensor in file.tensors.items()}, read)
+    return config, assemble(config, gguf_format(), source), tokenizer
 
 
 def half_split_rows(rows: np.ndarray, d: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 
 from thinwire.errors import ThinwireError
 from thinwire.models.llama_config import LlamaConfig, RopeScaling
+from thinwire.weights.settings import Settings, check_positive
 
 
 def llama_config_from_json(raw: dict[str, Any], where: Path) -> LlamaConfig:
@@ -15,18 +16,14 @@ def llama_config_from_json(raw: dict[str, Any], where: Path) -> LlamaConfig:
         where: the file, for messages.
 
     Raises:
-        ThinwireError: another model, an unsupported variant, or settings missing or of the wrong type.
+        ThinwireError: an unsupported variant, or settings missing, impossible or of the wrong type.
     """
-    if raw.get("model_type") != "llama":
-        raise ThinwireError(f"{where} is of a model of type {raw.get('model_type')!r}, and only 'llama' is supported")
     for key in ("attention_bias", "mlp_bias"):
         if raw.get(key):
             raise ThinwireError(f"{where} sets {key}, and a Llama with biases is not supported")
     if raw.get("hidden_act", "silu") not in ("silu", "swish"):
         raise ThinwireError(f"{where} sets hidden_act to {raw['hidden_act']!r}, and only 'silu' is supported")
-    if raw.get("quantization_config"):
-        raise ThinwireError(f"{where} is of quantised weights, which are read from GGUF files only")
-    settings = _Settings(raw, where)
+    settings = Settings(raw, where)
     width, heads = settings.integer("hidden_size"), settings.integer("num_attention_heads")
     if heads < 1:
         raise ThinwireError(f"{where} gives {heads} query heads: the file is damaged")
@@ -34,7 +31,7 @@ def llama_config_from_json(raw: dict[str, Any], where: Path) -> LlamaConfig:
         raise ThinwireError(f"{where} gives a width of {width}, which its {heads} heads do not divide")
     context = settings.integer("max_position_embeddings", 2048)
     theta, scaling = _rope(raw, context, where)
-    return LlamaConfig(
+    config = LlamaConfig(
         D=width,
         L=settings.integer("num_hidden_layers"),
         H=heads,
@@ -48,26 +45,26 @@ def llama_config_from_json(raw: dict[str, Any], where: Path) -> LlamaConfig:
         tied=bool(raw.get("tie_word_embeddings", False)),
         rope_scaling=scaling,
     )
+    return check_llama(config, where)
 
 
-class _Settings:
-    """Typed look-ups in one JSON object; null counts as absent."""
+def check_llama(config: LlamaConfig, where: Path) -> LlamaConfig:
+    """The configuration, if a Llama can have it.
 
-    def __init__(self, raw: dict[str, Any], where: Path):
-        self._raw, self._where = raw, where
-
-    def number(self, key: str, default: float | int | None = None) -> float:
-        value = self._raw.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ThinwireError(f"{self._where} needs a number for {key}, and has {value!r}")
-        return float(value)
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if value % 1:
-            raise ThinwireError(f"{self._where} needs a whole number for {key}, and has {value!r}")
-        return int(value)
+    Raises:
+        ThinwireError: a size is not positive, heads do not group, or a head has odd width.
+    """
+    c = config
+    check_positive(where, {
+        "width": c.D, "count of layers": c.L, "count of heads": c.H, "count of key/value heads": c.K,
+        "width of a head": c.d, "feed-forward width": c.F, "vocabulary": c.V, "context": c.context,
+        "rotary base": c.rope_theta, "norm epsilon": c.norm_eps,
+    })  # fmt: skip
+    if c.H % c.K:
+        raise ThinwireError(f"{where} gives {c.H} query heads, which {c.K} key/value heads do not divide")
+    if c.d % 2:
+        raise ThinwireError(f"{where} gives heads of odd width {c.d}, which cannot be rotated in pairs")
+    return c
 
 
 def _rope(raw: dict[str, Any], context: int, where: Path) -> tuple[float, RopeScaling | None]:
@@ -75,8 +72,8 @@ def _rope(raw: dict[str, Any], context: int, where: Path) -> tuple[float, RopeSc
     table = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     if not isinstance(table, dict):
         raise ThinwireError(f"{where} describes its rotary positions by {table!r}, which is no table")
-    settings = _Settings(table, where)
-    theta = settings.number("rope_theta", _Settings(raw, where).number("rope_theta", 10000.0))
+    settings = Settings(table, where)
+    theta = settings.number("rope_theta", Settings(raw, where).number("rope_theta", 10000.0))
     for source in (raw, table):
         if source.get("partial_rotary_factor") not in (None, 1, 1.0):
             raise ThinwireError(f"{where} rotates only part of each head (partial_rotary_factor): not supported")

@@ -3,6 +3,11 @@
 Names with ``{}`` are of layer ``{}``. In both formats a matrix is stored (out, in), the transpose of ours.
 """
 
+from collections.abc import Mapping
+
+from thinwire.models.llama_config import LlamaConfig
+from thinwire.weights.assemble import Format, Place, linear, same
+
 GGUF: dict[str, str] = {
     "embed": "token_embd.weight",
     "attn_norm": "blk.{}.attn_norm.weight",
@@ -32,3 +37,22 @@ HUGGING_FACE: dict[str, str] = {
     "final_norm": "model.norm.weight",
     "head": "lm_head.weight",
 }
+
+
+def gguf_format() -> Format:
+    """How GGUF files hold a Llama."""
+    return Format("Llama", _places(GGUF), lambda name: None if name == "rope_freqs.weight" else name)
+
+
+def hugging_face_format(config: LlamaConfig) -> Format:
+    """How Hugging Face's files hold one; some keep buffers that follow from the configuration, or a tied head twice."""
+
+    def known_as(name: str) -> str | None:
+        buffer = name.endswith("rotary_emb.inv_freq") or (config.tied and name == "lm_head.weight")
+        return None if buffer else name
+
+    return Format("Llama", _places(HUGGING_FACE), known_as)
+
+
+def _places(names: Mapping[str, str]) -> dict[str, Place]:
+    return {leaf: Place(name, same if leaf == "embed" else linear) for leaf, name in names.items()}

@@ -4,11 +4,12 @@ import dataclasses
 import difflib
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from thinwire.errors import ThinwireError
-from thinwire.models.llama_config import LlamaConfig
+from thinwire.models.families import Config
 from thinwire.weights.cache import sha256_file
 from thinwire.weights.catalogue import MODELS
 from thinwire.weights.fetch import Progress, fetch
@@ -19,7 +20,8 @@ from thinwire.weights.shapes import SHAPES, random_params
 from thinwire.weights.tokenizer import TextTokenizer
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_ENDINGS = (".gguf", ".safetensors")
+Loaded = tuple[Config, dict, TextTokenizer | None]
+_READERS: dict[str, Callable[[Path], Loaded]] = {".gguf": load_gguf, ".safetensors": load_safetensors}  # by ending
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,8 +31,8 @@ class LoadedModel:
     name: str  # as asked for
     family: str
     config: Any  # of the family
-    params: dict  # numpy float32, shaped as param_shapes(config)
-    tokenizer: TextTokenizer | None  # None for shapes
+    params: dict  # numpy float32, shaped as the family's param_shapes(config)
+    tokenizer: TextTokenizer | None  # None for shapes, and for models that read no text
     sha256: str  # the identity that codebooks are made for
 
 
@@ -52,22 +54,23 @@ def load_model(name: str, progress: Progress | None = None) -> LoadedModel:
         config = SHAPES[shape]
         return _loaded(name, config, random_params(config), None, hashlib.sha256(name.encode()).hexdigest())
     if name in MODELS:
-        return _loaded(name, *load_gguf(fetch(MODELS[name], progress)), MODELS[name].sha256)
+        path = fetch(MODELS[name], progress)
+        return _loaded(name, *_READERS[path.suffix](path), MODELS[name].sha256)
     path = Path(name).expanduser()
     if not name or not _exists(path):
-        if path.suffix in _ENDINGS or not _HUB_ID.fullmatch(name):
+        if path.suffix in _READERS or not _HUB_ID.fullmatch(name):
             raise _unknown(name)
         path = fetch_from_hub(name)
-    if path.suffix == ".gguf":
-        return _loaded(name, *load_gguf(path), sha256_file(path))
     if path.is_dir() or path.suffix == ".safetensors":
         return _loaded(name, *load_safetensors(path), _folder_sha256(path))
-    raise ThinwireError(f"{path} is not a model: give a .gguf file, a .safetensors file, or a folder with config.json")
+    if path.suffix in _READERS:
+        return _loaded(name, *_READERS[path.suffix](path), sha256_file(path))
+    raise ThinwireError(
+        f"{path} is not a model: give a {' or '.join(_READERS)} file, or a folder with config.json and safetensors"
+    )
 
 
-def _loaded(
-    name: str, config: LlamaConfig, params: dict, tokenizer: TextTokenizer | None, sha256: str
-) -> LoadedModel:  # fmt: skip
+def _loaded(name: str, config: Config, params: dict, tokenizer: TextTokenizer | None, sha256: str) -> LoadedModel:
     return LoadedModel(name, config.family, config, params, tokenizer, sha256)
 
 
@@ -89,7 +92,7 @@ def _unknown(name: str) -> ThinwireError:
     known = [*MODELS, *(f"shape:{shape}" for shape in SHAPES)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f", did you mean {close[0]}?" if close else ";"
-    looked = f" and there is no file {name}" if Path(name).suffix in _ENDINGS else ""
+    looked = f" and there is no file {name}" if Path(name).suffix in _READERS else ""
     return ThinwireError(
         f"unknown model {name!r}{looked}{hint} known are {', '.join(known)}, "
         "or give the path of a .gguf file or of a folder with safetensors, or a Hub id org/name"

@@ -1,57 +1,50 @@
-"""A Llama from safetensors with Hugging Face's names: a folder, or one file with its ``config.json`` beside it."""
+"""A model from safetensors with Hugging Face's names: a folder, or one file with its ``config.json`` beside it."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401 - comes with jax, and teaches numpy bfloat16, which safe_open then returns
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from thinwire.errors import ThinwireError
-from thinwire.models.llama_config import LlamaConfig
-from thinwire.weights import llama_names
-from thinwire.weights.assemble import Slot, assemble, check_config
-from thinwire.weights.llama_json import llama_config_from_json
+from thinwire.models.families import FAMILIES, Config
+from thinwire.weights.assemble import Source, assemble
+from thinwire.weights.huggingface import family_of
 from thinwire.weights.tokenizer import TextTokenizer, from_tokenizer_json
 
 
-def load_safetensors(path: Path) -> tuple[LlamaConfig, dict, TextTokenizer]:
-    """Read a Llama from a folder as Hugging Face saves it, or from one ``.safetensors`` file in such a folder.
+def load_safetensors(path: Path) -> tuple[Config, dict, TextTokenizer | None]:
+    """Read a model from a folder as Hugging Face saves it, or from one ``.safetensors`` file in such a folder.
 
     Returns:
-        The configuration, the parameter tree of ``param_shapes`` as float32 numpy arrays, and the tokenizer.
+        The configuration, the parameter tree of ``param_shapes`` as float32 numpy arrays, and the tokenizer (None for
+        models that read no text).
 
     Raises:
         ThinwireError: a file is missing or damaged, or the model would not be computed rightly.
     """
     folder = path if path.is_dir() else path.parent
     raw = read_json(folder / "config.json")
-    config = check_config(llama_config_from_json(raw, folder / "config.json"), folder / "config.json")
+    family = family_of(raw, folder / "config.json")
+    config = family.config(raw, folder / "config.json")
+    form = family.format(config)
     files: dict[str, safe_open] = {}  # by the name of a tensor
     shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(path):
         opened, held = _open(file)
-        for name in held:
+        for name, (dtype, shape) in held.items():
             if name in files:
                 raise ThinwireError(f"tensor {name} comes in two files of {folder}: the folder mixes two models")
-            files[name] = opened
-        shapes |= held
-
-    def counts(name: str) -> bool:
-        # Some files keep buffers that follow from the configuration, or the tied head once more.
-        return not name.endswith("rotary_emb.inv_freq") and not (config.tied and name == "lm_head.weight")
-
-    found = {name: shape for name, shape in shapes.items() if counts(name)}
-
-    def read_into(slot: Slot, out: np.ndarray) -> None:
-        out[...] = files[slot.name].get_tensor(slot.name)
-
-    params = assemble(config, llama_names.HUGGING_FACE, found, read_into, path)
+            if dtype not in ("F32", "F16", "BF16") and form.known_as(name) is not None:
+                raise ThinwireError(f"tensor {name} of {file} has dtype {dtype}; F32, F16 and BF16 are supported")
+            files[name], shapes[name] = opened, shape
+    params = assemble(config, form, Source(path, shapes, lambda name: files[name].get_tensor(name)))
+    if FAMILIES[config.family].dims(config).vocab == 0:
+        return config, params, None
     generation = folder / "generation_config.json"
     ends = [*_ids(raw), *(_ids(read_json(generation)) if generation.is_file() else [])]
-    tokenizer = from_tokenizer_json(folder / "tokenizer.json", ends)
-    return config, params, tokenizer
+    return config, params, from_tokenizer_json(folder / "tokenizer.json", ends)
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -77,11 +70,11 @@ def weight_files(path: Path) -> list[Path]:
     return files
 
 
-def _open(path: Path) -> tuple[safe_open, dict[str, tuple[int, ...]]]:
-    """One safetensors file, and the shapes of its tensors.
+def _open(path: Path) -> tuple[safe_open, dict[str, tuple[str, tuple[int, ...]]]]:
+    """One safetensors file, and the types and shapes of its tensors.
 
     Raises:
-        ThinwireError: the file cannot be read, is truncated or corrupt, or holds other dtypes.
+        ThinwireError: the file cannot be read, is truncated or corrupt.
     """
     try:
         file = safe_open(path, framework="numpy")
@@ -90,12 +83,7 @@ def _open(path: Path) -> tuple[safe_open, dict[str, tuple[int, ...]]]:
         raise ThinwireError(f"{path} is truncated or corrupt ({str(e)!r}): fetch it again") from e
     except OSError as e:
         raise ThinwireError(f"cannot read {path} ({e.strerror or e})") from e
-    for name, part in slices.items():
-        if part.get_dtype() not in ("F32", "F16", "BF16"):
-            raise ThinwireError(
-                f"tensor {name} of {path} has dtype {part.get_dtype()}; F32, F16 and BF16 are supported"
-            )
-    return file, {name: tuple(part.get_shape()) for name, part in slices.items()}
+    return file, {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:

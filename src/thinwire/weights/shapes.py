@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from thinwire.errors import ThinwireError
-from thinwire.models.llama_config import LlamaConfig, RopeScaling, param_shapes
+from thinwire.models.families import FAMILIES, Config
+from thinwire.models.initial import GAINS
+from thinwire.models.llama_config import LlamaConfig, RopeScaling
 
 _LLAMA3 = {"V": 128256, "context": 131072, "rope_theta": 500000.0}
 _SMOLLM2 = {"d": 64, "V": 49152, "context": 8192, "rope_theta": 100000.0}
 
-SHAPES: dict[str, LlamaConfig] = {
+SHAPES: dict[str, Config] = {
     "llama-tiny": LlamaConfig(D=64, L=2, H=4, K=2, d=16, F=160, V=256, context=2048),
     "smollm2-135m": LlamaConfig(D=576, L=30, H=9, K=3, F=1536, **_SMOLLM2),
     "smollm2-360m": LlamaConfig(D=960, L=32, H=15, K=5, F=2560, **_SMOLLM2),
@@ -28,15 +30,15 @@ _POOL = 2**24 - 3  # random numbers drawn; a prime, so that no rows of a matrix 
 _STD = 0.02  # as most models are initialised: activations stay of order one
 
 
-def random_params(config: LlamaConfig, seed: int = 0) -> dict:
-    """A parameter tree of float32 normal(0, 0.02) matrices and unit norms, the same on every machine.
+def random_params(config: Config, seed: int = 0) -> dict:
+    """A parameter tree of float32 normal(0, 0.02) matrices and biases and unit gains, the same on every machine.
 
     Billions of draws would take a minute, so large models repeat a pool of 16.8 million, each array from another place.
 
     Raises:
         ThinwireError: the machine has less memory than the weights need.
     """
-    shapes = param_shapes(config)
+    shapes = FAMILIES[config.family].param_shapes(config)
     need = 4 * sum(math.prod(s) for s in [*shapes["layers"].values(), *(v for k, v in shapes.items() if k != "layers")])
     have = _memory_bytes()
     if need > have:
@@ -46,16 +48,16 @@ def random_params(config: LlamaConfig, seed: int = 0) -> dict:
         )
     jobs: list[np.ndarray] = []
 
-    def make(tree: dict) -> dict:
+    def make(tree: dict, layers: bool = False) -> dict:
         out = {}
         for name, shape in tree.items():
             if isinstance(shape, dict):
-                out[name] = make(shape)
-            elif name.endswith("norm"):
+                out[name] = make(shape, layers=True)
+            elif name.endswith(GAINS):
                 out[name] = np.ones(shape, np.float32)
             else:
                 out[name] = np.empty(shape, np.float32)
-                jobs.extend(out[name] if name not in ("embed", "head") else [out[name]])  # one job a layer
+                jobs.extend(out[name] if layers else [out[name]])  # one job a layer
         return out
 
     params = make(shapes)
