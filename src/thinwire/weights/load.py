@@ -15,13 +15,16 @@ from thinwire.weights.catalogue import MODELS
 from thinwire.weights.fetch import Progress, fetch
 from thinwire.weights.gguf import load_gguf
 from thinwire.weights.hub import fetch_from_hub
+from thinwire.weights.onnx import load_onnx
 from thinwire.weights.safetensors import load_safetensors, weight_files
 from thinwire.weights.shapes import SHAPES, random_params
 from thinwire.weights.tokenizer import TextTokenizer
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 Loaded = tuple[Config, dict, TextTokenizer | None]
-_READERS: dict[str, Callable[[Path], Loaded]] = {".gguf": load_gguf, ".safetensors": load_safetensors}  # by ending
+_READERS: dict[str, Callable[[Path], Loaded]] = {
+    ".gguf": load_gguf, ".safetensors": load_safetensors, ".onnx": load_onnx,
+}  # by ending; fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES, Config
 from thinwire.models.initial import GAINS
 from thinwire.models.llama_config import LlamaConfig, RopeScaling
+from thinwire.models.vit_config import ViTConfig
 
 _LLAMA3 = {"V": 128256, "context": 131072, "rope_theta": 500000.0}
 _SMOLLM2 = {"d": 64, "V": 49152, "context": 8192, "rope_theta": 100000.0}
@@ -24,6 +25,8 @@ SHAPES: dict[str, Config] = {
     "llama-8b": LlamaConfig(
         D=4096, L=32, H=32, K=8, d=128, F=14336, tied=False, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 8192), **_LLAMA3
     ),
+    "vit-base": ViTConfig(D=768, L=12, H=12, F=3072, patch=16, grid=(14, 14)),
+    "vit-large": ViTConfig(D=1024, L=24, H=16, F=4096, patch=16, grid=(14, 14)),
 }
 
 _POOL = 2**24 - 3  # random numbers drawn; a prime, so that no rows of a matrix are alike
