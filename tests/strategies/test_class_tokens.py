@@ -16,54 +16,51 @@ from thinwire.wire.spmd import spmd
 DEVICES = 3
 
 
-def by_device(spec, change=None):
-    """The rows of every device (N, 1 + R, D), where ``change(me, rows)`` may have changed what it is given."""
-    engine = tiny_vit.engine(spec, DEVICES)
+def by_device(spec, other_on_1=False, **changes):
+    """The rows of every device (N, 1 + R, D), and their layout; device 1 may have another class token."""
+    engine = tiny_vit.engine(spec, DEVICES, **changes)
     setting = Setting(engine.dims, engine.layout(tiny_vit.TOKENS))
     assert setting.layout.shared == 1
 
     def local(params, codecs, rows_TP):
         position_R = engine.strategy.positions(setting)
         own_RP = rows_TP[jnp.minimum(position_R, tiny_vit.TOKENS - 1)]
-        params = params if change is None else change(device_index(), params)
-        config = engine.model.config
-        return vit.forward(params, config, own_RP, position_R, engine.strategy, setting, codecs)[0]
+        token_D = params["class_token"]
+        token_D = jnp.where(other_on_1 & (device_index() == 1), token_D[::-1], token_D)
+        params = {**params, "class_token": token_D}
+        return vit.forward(params, engine.model.config, own_RP, position_R, engine.strategy, setting, codecs)[0]
 
     run = spmd(local, DEVICES, (False, False, False))
-    return np.asarray(run(engine._params, engine._codecs, tiny_vit.image())), setting.layout
+    return np.asarray(run(engine._params, engine._codecs, jnp.asarray(tiny_vit.image()))), setting.layout
+
+
+def real(rows_NRD, layout, device):
+    """A device's rows without padding."""
+    return rows_NRD[device, : 1 + layout.lengths[device]]
 
 
 @pytest.mark.parametrize("name", ["sequence", "ring"])
 def test_copies_of_an_exact_strategy_are_the_single_devices_class_token(name):
+    """Each sees all patches exactly and itself, as the one class token would."""
     found_NRD, _ = by_device(f"{name}:float32:class_tokens=each")
     for copy_D in found_NRD[:, 0]:
         np.testing.assert_allclose(copy_D, tiny_vit.single_features()[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("spec", ["sequence:vq:groups=6:size=16", "ring:int8:class_tokens=each"])
+@pytest.mark.parametrize("spec", ["sequence:float32:class_tokens=each", "ring:vq:groups=6:size=16"])
 def test_a_copy_is_seen_by_its_own_device_only(spec):
-    """Another class token on device 1: the others' exact rows and class tokens change by its patches' codes only."""
-    changed = lambda me, p: {**p, "class_token": p["class_token"] + jnp.where(me == 1, 1.0, 0.0)}
-    one_layer = {"L": 1}
-    del one_layer
-    before, layout = by_device(spec)
-    after, _ = by_device(spec, changed)
-    assert (np.abs(after - before)[1].max(axis=-1)[: 1 + layout.lengths[1]] > 1e-3).all()
-    # Through two layers device 1's patches have seen their class token, and their codes the others: with one, nothing.
-    assert tiny_vit.CONFIG.L == 2
+    """In one layer another class token on device 1 reaches all rows of device 1, and not a bit of the others'."""
+    before, layout = by_device(spec, L=1)
+    after, _ = by_device(spec, True, L=1)
+    for device in (0, 2):
+        np.testing.assert_array_equal(real(after, layout, device), real(before, layout, device))
+    assert (np.abs(real(after, layout, 1) - real(before, layout, 1)).max(axis=-1) > 1e-3).all()
 
 
-@pytest.mark.parametrize("name", ["sequence", "ring"])
-def test_in_one_layer_no_other_device_is_reached(name, monkeypatch):
-    monkeypatch.setattr(tiny_vit, "CONFIG", tiny_vit.model(L=1).config)
-    tiny_vit.model.cache_clear()
-    changed = lambda me, p: {**p, "class_token": p["class_token"] + jnp.where(me == 1, 1.0, 0.0)}
-    spec = f"{name}:float32:class_tokens=each"
-    before, layout = by_device(spec)
-    after, _ = by_device(spec, changed)
-    tiny_vit.model.cache_clear()
-    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
-    assert (np.abs(after - before)[1].max(axis=-1)[: 1 + layout.lengths[1]] > 1e-3).all()
+def test_in_two_layers_it_reaches_others_through_the_patches_that_have_seen_it():
+    before, layout = by_device("sequence:float32:class_tokens=each")
+    after, _ = by_device("sequence:float32:class_tokens=each", True)
+    assert (np.abs(real(after, layout, 0) - real(before, layout, 0)).max(axis=-1) > 1e-4).all()
 
 
 def test_the_result_is_the_mean_of_the_copies():
@@ -76,16 +73,14 @@ def test_the_result_is_the_mean_of_the_copies():
     np.testing.assert_allclose(joined_TD[1:], layout.join(found_NRD)[1:], atol=1e-5)
 
 
-def test_patches_have_their_places_and_padding_is_not_seen():
-    """Uneven splits pad rows; a device alone with its padding would show it."""
-    for split in ((1.0, 9.0, 1.0), (5.0, 1.0, 1.0)):
-        found = tiny_vit.engine("sequence:float32:class_tokens=each", 3, split).logits(tiny_vit.image())
-        np.testing.assert_allclose(found, tiny_vit.single_features(), atol=1e-5)
+@pytest.mark.parametrize("split", [(1.0, 9.0, 1.0), (5.0, 1.0, 1.0)])
+def test_padding_is_not_seen(split):
+    found = tiny_vit.engine("sequence:float32:class_tokens=each", 3, split).logits(tiny_vit.image())
+    np.testing.assert_allclose(found, tiny_vit.single_features(), atol=1e-5)
 
 
 def test_one_class_token_is_a_token_of_device_0():
-    engine = tiny_vit.engine("sequence:int8:class_tokens=one", DEVICES)
-    layout = engine.layout(tiny_vit.TOKENS)
+    layout = tiny_vit.engine("sequence:int8:class_tokens=one", DEVICES).layout(tiny_vit.TOKENS)
     assert (layout.shared, layout.lengths) == (0, (7, 7, 7))
     assert layout.positions_NR[0, 0] == 0
 
@@ -108,3 +103,5 @@ def test_what_makes_no_sense_is_refused():
         tiny.engine("sequence:int8:class_tokens=each", 2)
     with pytest.raises(ThinwireError, match="only a causal model allows; use sink=0"):
         tiny_vit.engine("sequence:int8:sink=1", 2)
+    with pytest.raises(ThinwireError, match=r"this model's other devices do not know; add rank=0"):
+        tiny_vit.engine("sequence:pvq:groups=6:size=8", 2)

@@ -156,6 +156,11 @@ def open_windows(
         raise ThinwireError(
             f"{tokens} tokens are more than the {dims.context} that {model.name} reads at once; ask for fewer."
         )
+    if not dims.inputs_known:
+        raise ThinwireError(
+            f"{model.name} reads images, and this command reads text; name a language model, or measure it with "
+            "python -m eval.features."
+        )
     if model.tokenizer is None:
         if text != DEFAULT_TEXT:
             raise ThinwireError(f"{model.name} has no tokenizer and cannot read {text}; leave out --text.")

@@ -33,6 +33,11 @@ class Codec(abc.ABC):
     always_written: ClassVar[tuple[str, ...]] = ()
 
     @property
+    def knows_tokens(self) -> bool:
+        """Whether every device is to know all tokens: rows are predicted from them and layer 0 is recomputed."""
+        return False
+
+    @property
     @abc.abstractmethod
     def name(self) -> str:
         """The name under which the registry knows the codec."""

@@ -27,6 +27,9 @@ class PredictiveVQ(Codec):
     layers: ``project (history·D_model, R)``, from the normalised embeddings of a token and the ones before it. The
     payload is that of ``GroupedVQ``. Sender and receivers predict from the same decoded rows, so nothing drifts.
 
+    With ``rank=0`` only the layer below is looked at, for models whose inputs are not known everywhere: there is no
+    ``project``, and layer 0 is coded like the others, from the mean row.
+
     Attributes:
         groups, size: of the quantiser.
         rank: R, token features.
@@ -58,6 +61,11 @@ class PredictiveVQ(Codec):
     def quantiser(self) -> GroupedVQ:
         """What codes the residual."""
         return GroupedVQ(self.groups, self.size)
+
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether any of their features are used."""
+        return self.rank > 0
 
     def check(self, dim: int) -> None:
         """Raises ThinwireError where ``groups`` does not divide ``dim``."""
@@ -111,7 +119,9 @@ class PredictiveVQ(Codec):
         }
 
     def init_shared(self, key: Array, width: int) -> dict[str, Array]:
-        """A random projection of token features."""
+        """A random projection of token features, if there are any."""
+        if not self.rank:
+            return {}
         features = self.history * width
         return {"project": features**-0.5 * jax.random.normal(key, (features, self.rank))}
 

@@ -69,6 +69,10 @@ class Sequence(Strategy):
         super().check(dims)
         if self.codec.predicts and self.sites(dims) != ("kv",):
             raise ThinwireError(f"{self.codec.spec()} predicts keys and values; leave site={self.site} out.")
+        if self.codec.knows_tokens and not dims.inputs_known:
+            raise ThinwireError(
+                f"{self.codec.spec()} predicts from tokens, which this model's other devices do not know; add rank=0."
+            )
         if self.sink == 1 and not dims.causal:
             raise ThinwireError("sink=1 recomputes token 0, which only a causal model allows; use sink=0.")
         if self.class_tokens != "auto" and not dims.class_token:
@@ -165,7 +169,7 @@ class Sequence(Strategy):
         if not self.codec.predicts:
             return ()
         layout = setting.layout
-        if setting.dims.inputs_known:
+        if self.codec.knows_tokens:
             features_TF = self.codec.token_features(shared, inputs(jnp.arange(layout.tokens)))
         else:
             features_TF = jnp.zeros((layout.tokens, 0), jnp.float32)
@@ -174,8 +178,8 @@ class Sequence(Strategy):
         return {"features": features_NRF, "below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}
 
     def first_apart(self, dims: ModelDims) -> bool:
-        """Layer 0 is recomputed by codecs that predict, where every device knows what enters it."""
-        return self.codec.predicts and dims.inputs_known
+        """Layer 0 is recomputed by codecs that know the tokens, where every device knows what enters it."""
+        return self.codec.knows_tokens and dims.inputs_known
 
     def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
         """The rows (start, stop) of each payload of a device."""

@@ -53,15 +53,18 @@ def learn_layers(
 ) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
     """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
 
-    Layer 0 is recomputed in use, so its arrays do nothing.
+    Where tokens are known, layer 0 is recomputed in use, so its arrays do nothing; else there is nothing below it.
 
     Args:
         kept_n: rows to learn from; the others are held out.
     """
-    below_nD = rows_LnD[0]
+    below_nD = np.zeros_like(rows_LnD[0])
     dim = below_nD.shape[1]
-    yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
-    for layer, rows_nD in enumerate(rows_LnD[1:], start=1):
+    for layer, rows_nD in enumerate(rows_LnD):
+        if layer == 0 and codec.knows_tokens:
+            below_nD = rows_nD
+            yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
+            continue
         known_nK = np.concatenate([features_nR, below_nD], axis=1)
         predict_KD, bias_D = _ridge(known_nK[kept_n], rows_nD[kept_n])
         residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
@@ -122,8 +125,8 @@ def _ridge(known_nK, rows_nD):
     mean_K, mean_D = known_nK.mean(axis=0), rows_nD.mean(axis=0)
     centred_nK, centred_nD = known_nK - mean_K, rows_nD - mean_D
     gram_KK = np.asarray(_gram(centred_nK, centred_nK), np.float64)
-    # Regressors differ in size, so each is held back in proportion to its own variance.
-    gram_KK += RIDGE * np.diag(np.diag(gram_KK))
+    # Regressors differ in size, so each is held back in proportion to its own variance; one without any is not used.
+    gram_KK += np.diag(np.where(np.diag(gram_KK) > 0, RIDGE * np.diag(gram_KK), 1.0))
     predict_KD = np.linalg.solve(gram_KK, np.asarray(_gram(centred_nK, centred_nD), np.float64)).astype(np.float32)
     return predict_KD, (mean_D - mean_K @ predict_KD).astype(np.float32)
 

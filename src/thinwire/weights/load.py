@@ -10,6 +10,8 @@ from typing import Any
 
 from thinwire.errors import ThinwireError
 from thinwire.models.families import Config
+from thinwire.models.vit_config import ViTConfig
+from thinwire.models.vit_positions import nearest_grid, resized
 from thinwire.weights.cache import sha256_file
 from thinwire.weights.catalogue import MODELS
 from thinwire.weights.fetch import Progress, fetch
@@ -22,9 +24,12 @@ from thinwire.weights.tokenizer import TextTokenizer
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 Loaded = tuple[Config, dict, TextTokenizer | None]
+# By ending.
 _READERS: dict[str, Callable[[Path], Loaded]] = {
-    ".gguf": load_gguf, ".safetensors": load_safetensors, ".onnx": load_onnx,
-}  # by ending; fmt: skip
+    ".gguf": load_gguf,
+    ".safetensors": load_safetensors,
+    ".onnx": load_onnx,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +76,28 @@ def load_model(name: str, progress: Progress | None = None) -> LoadedModel:
     raise ThinwireError(
         f"{path} is not a model: give a {' or '.join(_READERS)} file, or a folder with config.json and safetensors"
     )
+
+
+def for_tokens(model: LoadedModel, tokens: int) -> LoadedModel:
+    """The model for sequences of so many tokens.
+
+    A vision Transformer's positions are resized to the most nearly square grid of that many patches, behind the class
+    token; of an image of exactly that grid it then computes what it would have. Other models are returned as they are.
+
+    Raises:
+        ThinwireError: there is no token for a patch.
+    """
+    if not isinstance(model.config, ViTConfig):
+        return model
+    if tokens < 2:
+        raise ThinwireError(f"{tokens} tokens are a class token and no patch; ask for at least 2")
+    return for_grid(model, model.config.grid if tokens == model.config.tokens else nearest_grid(tokens - 1))
+
+
+def for_grid(model: LoadedModel, grid: tuple[int, int]) -> LoadedModel:
+    """A vision Transformer with its positions resized to so many rows and columns of patches."""
+    config, params = resized(model.config, model.params, grid)
+    return dataclasses.replace(model, config=config, params=params)
 
 
 def _loaded(name: str, config: Config, params: dict, tokenizer: TextTokenizer | None, sha256: str) -> LoadedModel:
