@@ -1,4 +1,4 @@
-"""Learning a predictive codec: ridge regression, a balancing rotation and k-means, layer by layer, in closed loop.
+"""Learning a predictive codec: ridge regression, a rotation and the quantiser, layer by layer, in closed loop.
 
 Each layer is learnt from what the layers below will really have decoded, so predictor and quantiser see at calibration
 what they will see in use.
@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from thinwire.codebooks.kmeans import fit
-from thinwire.codecs.predictive import PredictiveVQ
+from thinwire.codecs.base import Codec
+from thinwire.codecs.predictive import Predictive
+from thinwire.training import quantisers
 
 RIDGE = 0.01  # of the variance of a regressor
 LAYERS_ASKED = 10  # layers, evenly spread, for which the shared token features are chosen
@@ -46,47 +47,56 @@ def shared_projection(
 
 def learn_layers(
     key: jax.Array,
-    codec: PredictiveVQ,
+    codec: Predictive,
     features_nR: Float[np.ndarray, "n R"],
     rows_LnD: Float[np.ndarray, "L n D"],
     kept_n: Bool[np.ndarray, " n"],
 ) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
     """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
 
-    Layer 0 is recomputed in use, so its arrays do nothing.
+    Where tokens are known, layer 0 is recomputed in use, so its arrays do nothing; else there is nothing below it.
 
     Args:
         kept_n: rows to learn from; the others are held out.
     """
-    below_nD = rows_LnD[0]
+    below_nD = np.zeros_like(rows_LnD[0])
     dim = below_nD.shape[1]
-    yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
-    for layer, rows_nD in enumerate(rows_LnD[1:], start=1):
+    for layer, rows_nD in enumerate(rows_LnD):
+        if layer == 0 and codec.knows_tokens:
+            below_nD = rows_nD
+            yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
+            continue
         known_nK = np.concatenate([features_nR, below_nD], axis=1)
         predict_KD, bias_D = _ridge(known_nK[kept_n], rows_nD[kept_n])
         residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-        analysis_DD, synthesis_DD = balanced_rotation(residual_nD[kept_n], codec.groups)
+        analysis_DD, synthesis_DD = balanced_rotation(residual_nD[kept_n], groups(codec.quantiser))
         rotated_nD = np.asarray(_matmul(residual_nD, analysis_DD))
-        codebook = np.asarray(fit(jax.random.fold_in(key, layer), rotated_nD[kept_n], codec.groups, codec.size))
+        learnt = quantisers.learn(jax.random.fold_in(key, layer), codec.quantiser, rotated_nD[kept_n])
         params = {
             "predict": predict_KD,
             "bias": bias_D,
             "analysis": analysis_DD,
             "synthesis": synthesis_DD,
-            "codebook": codebook,
+            **learnt,
         }
         below_nD = np.asarray(_decoded(codec, params, rows_nD, features_nR, below_nD))
         yield params, rotated_nD[~kept_n]
 
 
-def _nothing(codec: PredictiveVQ, features: int, dim: int) -> dict[str, np.ndarray]:
+def _nothing(codec: Predictive, features: int, dim: int) -> dict[str, np.ndarray]:
+    of_quantiser = jax.eval_shape(lambda: codec.quantiser.init_params(jax.random.key(0), 1, dim))
     return {
         "predict": np.zeros((features + dim, dim), np.float32),
         "bias": np.zeros(dim, np.float32),
         "analysis": np.eye(dim, dtype=np.float32),
         "synthesis": np.eye(dim, dtype=np.float32),
-        "codebook": np.zeros((codec.groups, codec.size, dim // codec.groups), np.float32),
+        **{name: np.zeros(shape.shape[1:], np.float32) for name, shape in of_quantiser.items()},
     }
+
+
+def groups(quantiser: Codec) -> int:
+    """Groups that the rotation balances; with one it gives the principal axes in order of variance."""
+    return getattr(quantiser, "groups", 1)
 
 
 def balanced_rotation(
@@ -122,8 +132,8 @@ def _ridge(known_nK, rows_nD):
     mean_K, mean_D = known_nK.mean(axis=0), rows_nD.mean(axis=0)
     centred_nK, centred_nD = known_nK - mean_K, rows_nD - mean_D
     gram_KK = np.asarray(_gram(centred_nK, centred_nK), np.float64)
-    # Regressors differ in size, so each is held back in proportion to its own variance.
-    gram_KK += RIDGE * np.diag(np.diag(gram_KK))
+    # Regressors differ in size, so each is held back in proportion to its own variance; one without any is not used.
+    gram_KK += np.diag(np.where(np.diag(gram_KK) > 0, RIDGE * np.diag(gram_KK), 1.0))
     predict_KD = np.linalg.solve(gram_KK, np.asarray(_gram(centred_nK, centred_nD), np.float64)).astype(np.float32)
     return predict_KD, (mean_D - mean_K @ predict_KD).astype(np.float32)
 
@@ -156,7 +166,7 @@ def _decoded(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
 
 
 @functools.cache
-def _step(codec: PredictiveVQ):
+def _step(codec: Predictive):
     @jax.jit
     def step(params, rows_nD, features_nR, below_nD):
         known = {"features": features_nR, "below": below_nD}
