@@ -102,9 +102,9 @@ def tell(spec: str, saved: CodebookSet, path: Path) -> None:
     console.say(f"{spec}: {path} ({size / 1e6:.1f} MB)")
     for site, layers in saved.manifest.health.items():
         error = [layer["relative_error"] for layer in layers]
-        dead = sum(layer["dead"] for layer in layers)
-        codewords = np.prod(saved.arrays[site]["codebook"].shape[:3])
-        console.say(
-            f"  {site}: relative error {np.mean(error):.3f} (layers {min(error):.3f} to {max(error):.3f}), "
-            f"{dead:.0f} of {codewords:.0f} codewords unused on held-out rows"
-        )
+        said = f"  {site}: relative error {np.mean(error):.3f} (layers {min(error):.3f} to {max(error):.3f})"
+        if "dead" in layers[0]:
+            dead = sum(layer["dead"] for layer in layers)
+            codewords = np.prod(saved.arrays[site]["codebook"].shape[:3])
+            said += f", {dead:.0f} of {codewords:.0f} codewords unused on held-out rows"
+        console.say(said)

@@ -1,13 +1,15 @@
-"""Is a codebook any good? Figures that say how its codewords are used by data and how well they serve it."""
+"""Is what was learnt any good? How well a codec describes data, and how the data use the codewords of a codebook."""
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from thinwire.codecs.vq import lookup, search
+from thinwire.codecs.base import Codec, CodecParams
+from thinwire.codecs.vq import GroupedVQ, lookup, search
 
 # Rows that are looked at in one go.
 _CHUNK = 16384
@@ -55,8 +57,37 @@ def health(codebook: Float[Array, "G C E"], x_nD: Float[Array, "n D"] | Float[np
         "usage_max": float(part_GC.max()),
         "dead": float(np.count_nonzero(uses_GC == 0)),
         "perplexity": float(np.exp(entropy_G).mean()),
-        "relative_error": residual / variance if variance > 0 else (0.0 if residual == 0 else float("inf")),
+        "relative_error": _relative(residual, variance),
         "norm_min": float(norms.min()),
         "norm_mean": float(norms.mean()),
         "norm_max": float(norms.max()),
     }
+
+
+def figures_of(
+    codec: Codec, params: Mapping[str, Array | np.ndarray], x_nD: Float[np.ndarray, "n D"]
+) -> dict[str, float]:
+    """Returns the figures of any codec: those of its codebook, or ``relative_error`` alone where it has none."""
+    if isinstance(codec, GroupedVQ):
+        return health(jnp.asarray(params["codebook"]), x_nD)
+    return {"relative_error": relative_error(codec, {name: jnp.asarray(x) for name, x in params.items()}, x_nD)}
+
+
+def relative_error(codec: Codec, params: CodecParams, x_nD: Float[np.ndarray, "n D"]) -> float:
+    """Residual variance over variance of rows that were encoded and decoded, as in ``health``."""
+    x_nD = np.asarray(x_nD, np.float32)
+    variance = float(((x_nD - x_nD.mean(axis=0, dtype=np.float64)) ** 2).sum())
+    residual = 0.0
+    for at in range(0, x_nD.shape[0], _CHUNK):
+        rows_nD = x_nD[at : at + _CHUNK]
+        residual += float(((rows_nD - np.asarray(_there_and_back(codec, params, rows_nD), np.float64)) ** 2).sum())
+    return _relative(residual, variance)
+
+
+def _relative(residual: float, variance: float) -> float:
+    return residual / variance if variance > 0 else (0.0 if residual == 0 else float("inf"))
+
+
+@functools.partial(jax.jit, static_argnames="codec")
+def _there_and_back(codec: Codec, params: CodecParams, x_nD: Array) -> Array:
+    return codec.decode(params, codec.encode(params, x_nD), x_nD.shape[0], x_nD.shape[1])

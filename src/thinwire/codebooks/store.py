@@ -39,7 +39,7 @@ class CodebookSet:
 
     Attributes:
         manifest: what they are.
-        arrays: ``{site: {"codebook": (L, G, C, E)}}``, float32 NumPy arrays.
+        arrays: ``{site: {name: (L, ...)}}``, such as ``codebook`` (L, G, C, E); float32 NumPy arrays.
     """
 
     manifest: Manifest
@@ -79,7 +79,8 @@ def _check_arrays(manifest: Manifest, arrays: Mapping[str, Mapping[str, np.ndarr
                 raise ValueError(f"{where} has type {array.dtype}, not float32")
             if array.ndim < 1 or array.shape[0] != manifest.layers:
                 raise ValueError(f"{where} has shape {array.shape}, but there are {manifest.layers} layers")
-            if name == "codebook" and (array.ndim != 4 or array.shape[1] * array.shape[3] != dim):
+            # (L, G, C, E), or (L, stages, G, C, E)
+            if name == "codebook" and (array.ndim not in (4, 5) or array.shape[-3] * array.shape[-1] != dim):
                 raise ValueError(f"{where} has shape {array.shape}, which does not make rows of {dim} values")
             if not np.isfinite(array).all():
                 raise ValueError(f"{where} holds NaN or infinity")
@@ -125,7 +126,7 @@ def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str,
     Args:
         path: the directory to make.
         manifest: what the codebooks are; ``shapes`` and ``arrays_sha256`` are filled in.
-        arrays: ``{site: {"codebook": (L, G, C, E)}}``, float32.
+        arrays: ``{site: {name: (L, ...)}}``, such as ``codebook`` (L, G, C, E); float32.
 
     Returns:
         The manifest as written.

@@ -8,8 +8,15 @@ from collections.abc import Callable
 
 from thinwire.codecs.base import Codec, CodecParams, Known, Payload
 from thinwire.codecs.blockint import BlockInt
+from thinwire.codecs.drop import Drop
 from thinwire.codecs.floats import Float
-from thinwire.codecs.predictive import PredictiveVQ
+from thinwire.codecs.fsq import FSQ
+from thinwire.codecs.lowrank import LowRank
+from thinwire.codecs.means import SegmentMeans
+from thinwire.codecs.predictive import PREFIX, AfterPrediction, Predictive
+from thinwire.codecs.rvq import ResidualVQ
+from thinwire.codecs.sign import Sign
+from thinwire.codecs.topk import TopK
 from thinwire.codecs.vq import GroupedVQ
 
 # The names that a user types, each with what makes the codec from its options.
@@ -17,32 +24,52 @@ CODECS: dict[str, Callable[..., Codec]] = {
     "float32": functools.partial(Float, "float32"),
     "bfloat16": functools.partial(Float, "bfloat16"),
     "float16": functools.partial(Float, "float16"),
+}
+# What may also follow a prediction.
+QUANTISERS: dict[str, Callable[..., Codec]] = {
     "int8": functools.partial(BlockInt, 8),
     "int4": functools.partial(BlockInt, 4),
     "int2": functools.partial(BlockInt, 2),
     "vq": GroupedVQ,
-    "pvq": PredictiveVQ,
+    "rvq": ResidualVQ,
+    "topk": TopK,
+    "lowrank": LowRank,
+    "fsq": FSQ,
+    "sign": Sign,
+    "means": SegmentMeans,
+    "drop": Drop,
 }
+CODECS |= QUANTISERS
+CODECS["pvq"] = AfterPrediction(GroupedVQ, (("groups", 48), ("size", 32)))
+CODECS |= {PREFIX + name: AfterPrediction(make) for name, make in QUANTISERS.items() if name != "vq"}
 # By rate, for rows of 384 values: about 50, 100 and 1000 times fewer bits than float32.
 PRESETS: dict[str, Callable[..., Codec]] = {
-    "quality": functools.partial(PredictiveVQ, groups=48, size=32),
-    "balanced": functools.partial(PredictiveVQ, groups=24, size=32),
-    "extreme": functools.partial(PredictiveVQ, groups=1, size=1024),
+    "quality": functools.partial(CODECS["pvq"], groups=48, size=32),
+    "balanced": functools.partial(CODECS["pvq"], groups=24, size=32),
+    "extreme": functools.partial(CODECS["pvq"], groups=1, size=1024),
 }
 CODECS |= PRESETS
-ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", PREFIX + "vq": "pvq"}
 CODECS |= {alias: CODECS[name] for alias, name in ALIASES.items()}
 
 __all__ = [
     "ALIASES",
     "CODECS",
+    "FSQ",
     "PRESETS",
+    "QUANTISERS",
     "BlockInt",
     "Codec",
     "CodecParams",
+    "Drop",
     "Float",
     "GroupedVQ",
     "Known",
+    "LowRank",
     "Payload",
-    "PredictiveVQ",
+    "Predictive",
+    "ResidualVQ",
+    "SegmentMeans",
+    "Sign",
+    "TopK",
 ]

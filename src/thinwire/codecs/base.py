@@ -21,16 +21,34 @@ Known = Mapping[str, Array]
 class Codec(abc.ABC):
     """Encodes rows of floats into a payload of few bytes; frozen and hashable, so it can be a static argument.
 
-    A codec composes *predict → transform → quantise*. The quantisers in this package ignore ``known``; a
-    predictive codec wraps one of them, subtracts what ``known`` predicts before it and adds it after.
+    A codec composes *predict → transform → quantise*. A predictive codec wraps one of the quantisers, subtracts what
+    ``known`` predicts before it and adds it after. Quantisers ignore ``known``, but for those that mix rows.
     """
 
-    learns: ClassVar[bool] = False
-    # Whether rows are predicted from what both ends know: ``known`` then holds ``features`` (T, R) of the tokens and
-    # ``below`` (T, D), the rows of the layer below as every receiver has decoded them.
+    # Whether rows are predicted from what both ends know: ``known`` then holds ``below`` (T, D), the rows of the layer
+    # below as every receiver has decoded them, and, for a codec that knows tokens, ``features`` (T, R) of them.
     predicts: ClassVar[bool] = False
     # Options that ``spec`` writes even where they have their default value.
     always_written: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def learns(self) -> bool:
+        """Whether calibration has to learn arrays first."""
+        return False
+
+    @property
+    def sends(self) -> bool:
+        """Whether there is a payload at all. Rows that are neither sent nor predicted are invisible to receivers."""
+        return True
+
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether a decoded row depends on its neighbours.
+
+        The rows of a payload must then be of consecutive tokens, and ``known`` may hold ``valid`` (T,), False where a
+        row is padding.
+        """
+        return False
 
     @property
     def knows_tokens(self) -> bool:
@@ -91,15 +109,19 @@ class Codec(abc.ABC):
         """The options of this codec that its name does not imply, in the order in which they are written."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def defaults(self) -> dict[str, Any]:
+        """The default value of each option that ``spec`` leaves out where it has that value."""
+        return {f.name: f.default for f in dataclasses.fields(self) if f.name not in self.always_written}
+
     def spec(self) -> str:
         """The canonical string of this codec, such as ``int4`` or ``vq:groups=16:size=1024``.
 
         Options that have their default value are left out, but for those in ``always_written``.
         """
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        defaults = self.defaults()
         written = (
             f"{option}={value}"
             for option, value in self.options().items()
-            if option in self.always_written or value != defaults[option]
+            if option not in defaults or value != defaults[option]
         )
         return ":".join((self.name, *written))

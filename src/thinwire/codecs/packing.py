@@ -5,6 +5,8 @@ first, and bit ``b`` of the stream is bit ``b % 8`` of byte ``b // 8``. Unused b
 
 ``8 / gcd(bits, 8)`` codes fill a whole number of bytes, so each byte of such a group is a few shifts that are known
 when the program is traced; nothing is ever spread out to one value a bit.
+
+Digits of a base that is no power of two are first combined to words of at most 16 bits (mixed radix).
 """
 
 import functools
@@ -94,3 +96,40 @@ def unpack_bits(packed: UInt8[Array, "packed"], bits: int, count: int) -> Int32[
                 code = code | (byte >> jnp.uint32(shift) if shift >= 0 else byte << jnp.uint32(-shift))
         columns.append((code & low).astype(jnp.int32))
     return jnp.stack(columns, axis=-1).reshape(groups * group)[:count]
+
+
+def _word(base: int) -> tuple[int, int]:
+    """Returns how many digits of ``base`` share a word of how many bits: the fewest bits a digit, then digits."""
+    if not 2 <= base <= 1 << MAX_BITS:
+        raise ValueError(f"digits have a base of 2 to {1 << MAX_BITS}, not {base}")
+    fit = [n for n in range(1, MAX_BITS + 1) if base**n <= 1 << MAX_BITS]
+    bits = {n: (base**n - 1).bit_length() for n in fit}
+    digits = min(fit, key=lambda n: (bits[n] / n, n))
+    return digits, bits[digits]
+
+
+def digit_bits(base: int) -> float:
+    """Bits that a digit of ``base`` costs in a long stream: log2 base for powers of two, else at most 9 % more."""
+    digits, bits = _word(base)
+    return bits / digits
+
+
+def digit_bytes(count: int, base: int) -> int:
+    """Bytes that ``count`` digits of ``base`` take: those of the words that hold them, the last one maybe not full."""
+    digits, bits = _word(base)
+    return packed_bytes(-(-count // digits), bits)
+
+
+def pack_digits(codes: Integer[Array, "n"], base: int) -> UInt8[Array, "packed"]:
+    """Packs ``n`` digits below ``base`` into exactly ``digit_bytes(n, base)`` bytes, the first digit lowest."""
+    digits, bits = _word(base)
+    words = -(-codes.shape[0] // digits)
+    padded = jnp.pad(codes.astype(jnp.int32), (0, words * digits - codes.shape[0])).reshape(words, digits)
+    return pack_bits(jnp.sum(padded * base ** jnp.arange(digits, dtype=jnp.int32)[None], axis=1), bits)
+
+
+def unpack_digits(packed: UInt8[Array, "packed"], base: int, count: int) -> Int32[Array, "n"]:
+    """Returns the ``count`` digits that ``pack_digits`` packed."""
+    digits, bits = _word(base)
+    words = unpack_bits(packed, bits, -(-count // digits))
+    return (words[:, None] // base ** jnp.arange(digits, dtype=jnp.int32)[None] % base).reshape(-1)[:count]

@@ -1,52 +1,55 @@
 """Predictive coding: code only what the receiver cannot predict.
 
 Every device knows the token ids and all that it has decoded in the layer below. A linear predictor guesses a row from
-both; the residual is rotated, so that its groups are balanced and independent, and vector-quantised.
+both; the residual is rotated, so that a quantiser finds it decorrelated (and its groups balanced), and quantised.
 """
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Known, Payload
-from thinwire.codecs.vq import GroupedVQ
 from thinwire.errors import ThinwireError
 
+PREFIX = "predict+"  # of the names of predictive codecs
 MAX_HISTORY = 4  # tokens back that calibration keeps with each row
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictiveVQ(Codec):
-    """Grouped vector quantisation of the rotated residual of a closed-loop prediction.
+class Predictive(Codec):
+    """Any quantiser for the rotated residual of a closed-loop prediction.
 
     Params of a layer: ``predict (R+D, D)`` and ``bias (D,)``, from token features and the layer below; ``analysis
-    (D, D)`` scales and rotates a residual, ``synthesis (D, D)`` is its inverse; ``codebook (G, C, E)``. Shared by all
+    (D, D)`` scales and rotates a residual, ``synthesis (D, D)`` is its inverse; and the quantiser's own. Shared by all
     layers: ``project (history·D_model, R)``, from the normalised embeddings of a token and the ones before it. The
-    payload is that of ``GroupedVQ``. Sender and receivers predict from the same decoded rows, so nothing drifts.
+    payload is that of the quantiser. Sender and receivers predict from the same decoded rows, so nothing drifts.
+
+    With ``rank=0`` only the layer below is looked at, for models whose inputs are not known everywhere: there is no
+    ``project``, and layer 0 is coded like the others, from the mean row.
 
     With ``rank=0`` only the layer below is looked at, for models whose inputs are not known everywhere: there is no
     ``project``, and layer 0 is coded like the others, from the mean row.
 
     Attributes:
-        groups, size: of the quantiser.
+        quantiser: what codes the residual; one that is not predictive itself.
         rank: R, token features.
         history: tokens whose embeddings are looked at, the row's own included.
+
+    Raises:
+        ThinwireError: ``rank`` is below 0, or ``history`` out of range.
     """
 
-    groups: int = 48
-    size: int = 32
+    quantiser: Codec
     rank: int = 256
     history: int = 3
 
-    learns: ClassVar[bool] = True
     predicts: ClassVar[bool] = True
-    always_written: ClassVar[tuple[str, ...]] = ("groups", "size")
 
     def __post_init__(self):
-        self.quantiser  # noqa: B018 - checks the options
         if self.rank < 0:
             raise ThinwireError(f"A predictive codec's rank is {self.rank}; use 0 for no token features, or more.")
         if not 1 <= self.history <= MAX_HISTORY:
@@ -54,13 +57,28 @@ class PredictiveVQ(Codec):
 
     @property
     def name(self) -> str:
-        """Always ``pvq``."""
-        return "pvq"
+        """``predict+`` and the quantiser's name; ``pvq`` for grouped vector quantisation."""
+        return "pvq" if self.quantiser.name == "vq" else f"{PREFIX}{self.quantiser.name}"
 
     @property
-    def quantiser(self) -> GroupedVQ:
-        """What codes the residual."""
-        return GroupedVQ(self.groups, self.size)
+    def learns(self) -> bool:
+        """The prediction, whatever the quantiser learns."""
+        return True
+
+    @property
+    def sends(self) -> bool:
+        """As the quantiser does; where nothing is sent, rows are seen as predicted."""
+        return self.quantiser.sends
+
+    @property
+    def mixes_rows(self) -> bool:
+        """As the quantiser does."""
+        return self.quantiser.mixes_rows
+
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether any of their features are used."""
+        return self.rank > 0
 
     @property
     def knows_tokens(self) -> bool:
@@ -68,7 +86,7 @@ class PredictiveVQ(Codec):
         return self.rank > 0
 
     def check(self, dim: int) -> None:
-        """Raises ThinwireError where ``groups`` does not divide ``dim``."""
+        """Raises ThinwireError where the quantiser cannot code rows of ``dim`` values."""
         self.quantiser.check(dim)
 
     def token_features(self, shared: CodecParams, inputs_TM: Float[Array, "T M"]) -> Float[Array, "T R"]:
@@ -82,19 +100,19 @@ class PredictiveVQ(Codec):
         """The rows that both ends expect."""
         if known is None:
             raise ValueError("a predictive codec needs to be told what is known of the rows")
-        both = jnp.concatenate([known["features"], known["below"]], axis=1)
-        return both @ params["predict"] + params["bias"][None]
+        seen_TK = jnp.concatenate([known["features"], known["below"]], axis=1) if self.rank else known["below"]
+        return seen_TK @ params["predict"] + params["bias"][None]
 
     def encode(self, params: CodecParams, x_TD: Float[Array, "T D"], known: Known | None = None) -> Payload:
         """The codes of the residual."""
         residual_TD = x_TD.astype(jnp.float32) - self.predict(params, known)
-        return self.quantiser.encode(params, residual_TD @ params["analysis"])
+        return self.quantiser.encode(params, residual_TD @ params["analysis"], known)
 
     def decode(
         self, params: CodecParams, payload: Payload, tokens: int, dim: int, known: Known | None = None
     ) -> Float[Array, "T D"]:
         """The prediction and the decoded residual."""
-        residual_TD = self.quantiser.decode(params, payload, tokens, dim) @ params["synthesis"]
+        residual_TD = self.quantiser.decode(params, payload, tokens, dim, known) @ params["synthesis"]
         return self.predict(params, known) + residual_TD
 
     def payload_bytes(self, tokens: int, dim: int) -> int:
@@ -126,9 +144,34 @@ class PredictiveVQ(Codec):
         return {"project": features**-0.5 * jax.random.normal(key, (features, self.rank))}
 
     def encode_flops(self, dim: int) -> float:
-        """Prediction, rotation and search."""
-        return self.decode_flops(dim) + self.quantiser.encode_flops(dim)
+        """Prediction, rotation and quantisation."""
+        return 2.0 * dim * (self.rank + 2 * dim) + self.quantiser.encode_flops(dim)
 
     def decode_flops(self, dim: int) -> float:
         """Prediction and rotation back."""
-        return 2.0 * dim * (self.rank + 2 * dim)
+        return 2.0 * dim * (self.rank + 2 * dim) + self.quantiser.decode_flops(dim)
+
+    def options(self) -> dict[str, Any]:
+        """The quantiser's options, then those of the prediction."""
+        return {**self.quantiser.options(), "rank": self.rank, "history": self.history}
+
+    def defaults(self) -> dict[str, Any]:
+        """Those of the quantiser too."""
+        return {**self.quantiser.defaults(), **super().defaults()}
+
+
+@dataclasses.dataclass(frozen=True)
+class AfterPrediction:
+    """Makes a predictive codec around one kind of quantiser; the options of both are given flat.
+
+    Attributes:
+        quantiser: makes the quantiser from its options.
+        defaults: options of the quantiser, where they differ here from its own.
+    """
+
+    quantiser: Callable[..., Codec]
+    defaults: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, *, rank: int = Predictive.rank, history: int = Predictive.history, **options: Any) -> Predictive:
+        """Returns the codec."""
+        return Predictive(self.quantiser(**{**dict(self.defaults), **options}), rank, history)

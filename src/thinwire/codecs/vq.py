@@ -119,7 +119,6 @@ class GroupedVQ(Codec):
     groups: int = 16
     size: int = 1024
 
-    learns: ClassVar[bool] = True
     always_written: ClassVar[tuple[str, ...]] = ("groups", "size")
 
     def __post_init__(self):
@@ -132,6 +131,11 @@ class GroupedVQ(Codec):
     def name(self) -> str:
         """Always ``vq``."""
         return "vq"
+
+    @property
+    def learns(self) -> bool:
+        """A codebook."""
+        return True
 
     @property
     def bits(self) -> int:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import typing
 
 from thinwire.codecs import CODECS, Codec
+from thinwire.codecs.predictive import AfterPrediction, Predictive
 from thinwire.errors import ThinwireError
 from thinwire.strategies.base import Strategy
 from thinwire.strategies.ring import Ring
@@ -88,8 +90,13 @@ def parse_codec(text: str) -> Codec:
 
 def _fields(make) -> dict[str, tuple[str, type]]:
     """The options that ``make`` takes: how they are written, the field, and its type."""
+    if isinstance(make, functools.partial) and isinstance(make.func, AfterPrediction):
+        return _fields(make.func)
+    if isinstance(make, AfterPrediction):
+        own = {name: field for name, field in _fields(Predictive).items() if name != "quantiser"}
+        return {**_fields(make.quantiser), **own}
     bound = len(make.args) if hasattr(make, "args") else 0
-    target = make.func if hasattr(make, "func") else make
+    target: typing.Any = make.func if hasattr(make, "func") else make
     hints = typing.get_type_hints(target)
     names = list(inspect.signature(target).parameters)[bound:]
     fields = {f.name for f in dataclasses.fields(target)}

@@ -33,8 +33,10 @@ class Ring(Sequence):
 
     def attend(self, scope: LayerScope, call):
         """Own and shared tokens while the first payload is on its way, then each payload as it comes."""
+        if self.alone:
+            return super().attend(scope, call)
         count, me = scope.setting.layout.devices, collectives.device_index()
-        own = [] if scope.first else self.encode(scope, call)
+        own = self.encode(scope, call)
         shift = lambda payloads: [collectives.ring_shift(payload, self.coded_site(scope)) for payload in payloads]
 
         # Each hop sends on what has come before it attends to it, so that the two can overlap.
@@ -62,13 +64,15 @@ class Ring(Sequence):
 
     def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
         """Chunks of about equal size."""
-        size = -(-layout.rows // min(self.chunks, layout.rows))
-        return [(a, min(a + size, layout.rows)) for a in range(0, layout.rows, size)]
+        cut: list[tuple[int, int]] = []
+        for start, stop in super().cuts(layout):
+            size = -(-(stop - start) // min(self.chunks, stop - start))
+            cut += [(a, min(a + size, stop)) for a in range(start, stop, size)]
+        return cut
 
     def traffic(self, setting: Setting) -> Traffic:
         """Every device sends N−1 payloads to its neighbour, each in ``chunks`` messages."""
-        layout = setting.layout
-        hops, cuts = layout.devices - 1, self.cuts(layout)
-        dim = setting.dims.site_dim(self.sites(setting.dims)[0])
-        sent = hops * sum(self.codec.payload_bytes(stop - start, dim) for start, stop in cuts)
-        return Traffic((sent,) * layout.devices, (hops * len(cuts),) * layout.devices, hops)
+        hops = setting.layout.devices - 1
+        sent, messages = self.payloads(setting)
+        every = lambda count: (hops * count,) * setting.layout.devices
+        return Traffic(every(sent), every(messages), hops if messages else 0)

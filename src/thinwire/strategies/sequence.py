@@ -62,6 +62,8 @@ class Sequence(Strategy):
         """The one site that is coded."""
         if self.site != "auto":
             return (self.site,)
+        if self.codec.predicts:
+            return ("kv",)
         return (min(("kv", "x"), key=lambda site: self.codec.bits_per_token(dims.site_dim(site))),)
 
     def check(self, dims: ModelDims) -> None:
@@ -103,8 +105,11 @@ class Sequence(Strategy):
     def attend(self, scope: LayerScope, call: AttentionCall):
         """Shared and own tokens exactly, the other devices' as decoded."""
         remote, parts, shared_out = self.begin(scope, call)
-        # Layer 0 follows from the token ids for a codec that knows them: nothing is sent.
-        own = [] if scope.first else self.encode(scope, call)
+        if self.alone:
+            if scope.setting.keep_cache:
+                self.emit_cache(scope, call)
+            return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
+        own = self.encode(scope, call)
         gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
 
         def from_device(parts, given):
@@ -123,6 +128,11 @@ class Sequence(Strategy):
             return remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other)), ()
         seen_RD = remote.if_needed(other, seen)
         return remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other)), seen_RD
+
+    @property
+    def alone(self) -> bool:
+        """Whether devices see nothing of each other but the shared tokens: rows are neither sent nor predicted."""
+        return not (self.codec.sends or self.codec.predicts)
 
     def keeps(self, scope: LayerScope) -> bool:
         """Whether rows as decoded are wanted beyond this layer's attention."""
@@ -169,24 +179,28 @@ class Sequence(Strategy):
         if not self.codec.predicts:
             return ()
         layout = setting.layout
+        dim = setting.dims.site_dim(self.sites(setting.dims)[0])
+        carried = {"below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}
         if self.codec.knows_tokens:
             features_TF = self.codec.token_features(shared, inputs(jnp.arange(layout.tokens)))
-        else:
-            features_TF = jnp.zeros((layout.tokens, 0), jnp.float32)
-        features_NRF = features_TF[np.minimum(layout.positions_NR, layout.tokens - 1)]
-        dim = setting.dims.site_dim(self.sites(setting.dims)[0])
-        return {"features": features_NRF, "below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}
+            carried["features"] = features_TF[np.minimum(layout.positions_NR, layout.tokens - 1)]
+        return carried
 
     def first_apart(self, dims: ModelDims) -> bool:
         """Layer 0 is recomputed by codecs that know the tokens, where every device knows what enters it."""
         return self.codec.knows_tokens and dims.inputs_known
 
     def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
-        """The rows (start, stop) of each payload of a device."""
-        return [(0, layout.rows)]
+        """The rows (start, stop) of each payload of a device: one, or one for each stretch of consecutive tokens.
+
+        A codec that mixes rows of an early and a late stretch would tell of tokens that a receiver must not see yet.
+        """
+        return list(layout.segment_rows) if self.codec.mixes_rows else [(0, layout.rows)]
 
     def encode(self, scope: LayerScope, call: AttentionCall):
-        """The payloads of this device's own rows."""
+        """The payloads of this device's own rows; none where nothing is sent, as in a layer 0 that all recompute."""
+        if scope.first or not self.codec.sends:
+            return []
         own_RD = call.sites[self.coded_site(scope)][scope.setting.layout.shared :]
         params, me = scope.codecs.get(self.coded_site(scope), {}), collectives.device_index()
         with jax.named_scope("encode"):
@@ -202,10 +216,11 @@ class Sequence(Strategy):
             x_RD = scope.inputs(jnp.asarray(setting.layout.positions_NR)[other])
             return jnp.concatenate(call.keys_values("x", x_RD), axis=1).reshape(len(x_RD), -1).astype(jnp.float32)
         params, dim = scope.codecs.get(site, {}), setting.dims.site_dim(site)
+        cuts = self.cuts(setting.layout)
         with jax.named_scope("decode"):
             pieces = [
                 self.codec.decode(params, payload, stop - start, dim, self._known(scope, other, start, stop))
-                for payload, (start, stop) in zip(payloads, self.cuts(setting.layout), strict=True)
+                for payload, (start, stop) in zip(payloads or [{}] * len(cuts), cuts, strict=True)
             ]
             return jnp.concatenate(pieces) if len(pieces) > 1 else pieces[0]
 
@@ -216,33 +231,47 @@ class Sequence(Strategy):
 
     def _known(self, scope: LayerScope, device, start: int, stop: int):
         """What both ends know of a device's rows beforehand."""
-        if not self.codec.predicts:
-            return None
-        return {name: values_NRX[device, start:stop] for name, values_NRX in scope.carried.items()}
+        known_NRX = dict(scope.carried) if self.codec.predicts else {}
+        if self.codec.mixes_rows:
+            known_NRX["valid"] = jnp.asarray(scope.setting.layout.valid_NR)
+        return {name: values_NRX[device, start:stop] for name, values_NRX in known_NRX.items()}
 
-    def emit_cache(self, scope: LayerScope, call: AttentionCall, k_NRKd, v_NRKd):
-        """Emits what this device has seen: shared rows, then every device's rows, its own exact ones among them."""
+    def emit_cache(self, scope: LayerScope, call: AttentionCall, k_NRKd=None, v_NRKd=None):
+        """Emits what this device has seen: shared rows, then every device's rows, its own exact ones among them.
+
+        Without the others' keys and values it has seen its own alone.
+        """
         S, me = scope.setting.layout.shared, collectives.device_index()
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
         k_TKd = call.rotate(k_TKd, call.position_T)
-        mixed = lambda seen, exact: jnp.concatenate(
-            [exact[:S], seen.at[me].set(exact[S:]).reshape(-1, *exact.shape[1:])]
-        )
+
+        def mixed(seen, exact):
+            if seen is None:
+                return exact
+            return jnp.concatenate([exact[:S], seen.at[me].set(exact[S:]).reshape(-1, *exact.shape[1:])])
+
         scope.emitted["cache"] = {"k": mixed(k_NRKd, k_TKd), "v": mixed(v_NRKd, v_TKd)}
 
     def gather_cache(self, setting, cache):
         """The mixed cache of the device that holds the last token."""
         layout = setting.layout
         shared = np.arange(layout.shared)
-        position_C = np.concatenate([shared, layout.positions_NR.reshape(-1)])
+        seen_NR = layout.positions_NR[layout.places[0][-1]] if self.alone else layout.positions_NR
+        position_C = np.concatenate([shared, seen_NR.reshape(-1)])
         return with_positions(super().gather_cache(setting, cache), position_C)
 
     def traffic(self, setting: Setting) -> Traffic:
         """Every device sends its payload, of the padded number of rows, to N−1 others."""
-        layout, others = setting.layout, setting.layout.devices - 1
+        others = setting.layout.devices - 1
+        sent, messages = self.payloads(setting)
+        every = lambda count: (others * count,) * setting.layout.devices
+        return Traffic(every(sent), every(messages), int(others * messages > 0))
+
+    def payloads(self, setting: Setting) -> tuple[int, int]:
+        """Bytes of a device's payloads together, and how many there are."""
+        cuts = self.cuts(setting.layout) if self.codec.sends else []
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
-        sent = others * self.codec.payload_bytes(layout.rows, dim)
-        return Traffic((sent,) * layout.devices, (others,) * layout.devices, int(others > 0))
+        return sum(self.codec.payload_bytes(stop - start, dim) for start, stop in cuts), len(cuts)
 
     def flops(self, setting: Setting) -> tuple[float, ...]:
         """Own rows through all matrices; remote rows through the key and value projections unless kv is coded."""
@@ -253,6 +282,8 @@ class Sequence(Strategy):
         for n, pairs in enumerate(layout.visible_pairs(dims.causal)):
             rows = layout.lengths[n] + layout.shared
             seen = self._remote_rows(layout, n, dims.causal)
+            if self.alone:
+                seen, pairs = 0, rows * (rows + 1) // 2 if dims.causal else rows**2
             remote = 0 if site == "kv" else seen
             total = rows * (dims.row_flops() + dims.kv_flops()) + layout.lengths[n] * coding
             if layout.devices > 1:

@@ -35,10 +35,19 @@ class Tensor(Strategy):
         return SITES
 
     def check(self, dims: ModelDims) -> None:
-        """Raises ThinwireError for codecs that predict context, of which partial sums have none."""
+        """Raises ThinwireError for codecs that cannot carry sums, and where the codec does not fit the model."""
         if self.codec.predicts:
             raise ThinwireError(
                 f"{self.codec.spec()} predicts keys and values, and tensor parallelism sends sums; use vq or int8."
+            )
+        if not self.codec.sends:
+            raise ThinwireError(
+                f"{self.codec.spec()} sends nothing, and tensor parallelism has sums to complete; use sequence or ring."
+            )
+        if self.codec.mixes_rows and dims.causal:
+            raise ThinwireError(
+                f"{self.codec.spec()} mixes neighbouring tokens, and the sums of a causal model must not hear of later "
+                "ones; use sequence or ring."
             )
         super().check(dims)
 

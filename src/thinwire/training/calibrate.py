@@ -1,4 +1,4 @@
-"""Calibration: codebooks learnt from text by k-means, without changing the model."""
+"""Calibration: what codecs learn from text, without changing the model."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from thinwire.codebooks import store
-from thinwire.codebooks.health import health
-from thinwire.codebooks.kmeans import fit
+from thinwire.codebooks.health import figures_of
 from thinwire.codebooks.manifest import Manifest, check_fits
-from thinwire.codecs import Codec, GroupedVQ, PredictiveVQ
+from thinwire.codecs import Codec, Predictive
 from thinwire.codecs.base import SHARED
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Strategy, Tensor
+from thinwire.training import quantisers
 from thinwire.training.predictive import embed_history, learn_layers, shared_projection
 from thinwire.training.samples import HISTORY, Samples, Windows, sample_sites
 from thinwire.weights.cache import cache_dir
@@ -94,7 +93,7 @@ def collect(
     rows = len(windows_WT) * per_window
     for strategy in strategies:
         strategy.check(dims)
-        needed = getattr(strategy.codec, "size", 1)
+        needed = quantisers.codewords(strategy.codec)
         if rows - rows // _HELD_OUT < needed or rows < _HELD_OUT:
             raise ThinwireError(
                 f"{rows} rows, one in {_HELD_OUT} of them held out, are too few to learn {needed} codewords; take more "
@@ -123,6 +122,8 @@ def learn(
     Raises:
         ThinwireError: the codec learns nothing, there are fewer rows than codewords, or the set cannot be saved.
     """
+    if not strategy.codec.learns:
+        raise ThinwireError(f"{strategy.codec.spec()} learns nothing, so there is nothing to calibrate.")
     dims = FAMILIES[model.family].dims(model.config)
     sites = strategy.sites(dims)
     arrays: dict[str, dict[str, np.ndarray]] = {}
@@ -133,7 +134,7 @@ def learn(
         learnt: list[dict[str, np.ndarray]] = []
         figures[site] = []
         for params, coded_nD in layers:
-            figures[site].append(health(jnp.asarray(params["codebook"]), coded_nD))
+            figures[site].append(figures_of(_quantiser(strategy.codec), params, coded_nD))
             learnt.append(params)
             progress(i * dims.layers + len(learnt), dims.layers * len(sites))
         arrays[site] = {name: np.stack([params[name] for params in learnt]) for name in learnt[0]}
@@ -157,20 +158,19 @@ def learn(
 def _learner(model: LoadedModel, codec: Codec, samples: Samples, site: str, kept_n: np.ndarray, seed: int):
     """What all layers share, and for one layer after another its arrays and the held-out rows as they are quantised."""
     key, rows_LnD = jax.random.key(seed), samples[site]
-    match codec:
-        case GroupedVQ():
-            return {}, (
-                (
-                    {"codebook": np.asarray(fit(jax.random.fold_in(key, i), rows[kept_n], codec.groups, codec.size))},
-                    rows[~kept_n],
-                )
-                for i, rows in enumerate(rows_LnD)
-            )
-        case PredictiveVQ() if not codec.knows_tokens:
-            nothing_n0 = np.zeros((rows_LnD.shape[1], 0), np.float32)
-            return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n)
-        case PredictiveVQ():
-            tokens_nF = embed_history(np.asarray(model.params["embed"]), samples[HISTORY][0][:, : codec.history])
-            project_FR = shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)
-            return {"project": project_FR}, learn_layers(key, codec, tokens_nF @ project_FR, rows_LnD, kept_n)
-    raise ThinwireError(f"{codec.spec()} learns nothing, so there is nothing to calibrate.")
+    if not isinstance(codec, Predictive):
+        return {}, (
+            (quantisers.learn(jax.random.fold_in(key, i), codec, rows[kept_n]), rows[~kept_n])
+            for i, rows in enumerate(rows_LnD)
+        )
+    if not codec.knows_tokens:
+        nothing_n0 = np.zeros((rows_LnD.shape[1], 0), np.float32)
+        return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n)
+    tokens_nF = embed_history(np.asarray(model.params["embed"]), samples[HISTORY][0][:, : codec.history])
+    project_FR = shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)
+    return {"project": project_FR}, learn_layers(key, codec, tokens_nF @ project_FR, rows_LnD, kept_n)
+
+
+def _quantiser(codec: Codec) -> Codec:
+    """What codes the rows that ``_learner`` hands out."""
+    return codec.quantiser if isinstance(codec, Predictive) else codec

@@ -1,4 +1,4 @@
-"""Learning a predictive codec: ridge regression, a balancing rotation and k-means, layer by layer, in closed loop.
+"""Learning a predictive codec: ridge regression, a rotation and the quantiser, layer by layer, in closed loop.
 
 Each layer is learnt from what the layers below will really have decoded, so predictor and quantiser see at calibration
 what they will see in use.
@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from thinwire.codebooks.kmeans import fit
-from thinwire.codecs.predictive import PredictiveVQ
+from thinwire.codecs.base import Codec
+from thinwire.codecs.predictive import Predictive
+from thinwire.training import quantisers
 
 RIDGE = 0.01  # of the variance of a regressor
 LAYERS_ASKED = 10  # layers, evenly spread, for which the shared token features are chosen
@@ -46,7 +47,7 @@ def shared_projection(
 
 def learn_layers(
     key: jax.Array,
-    codec: PredictiveVQ,
+    codec: Predictive,
     features_nR: Float[np.ndarray, "n R"],
     rows_LnD: Float[np.ndarray, "L n D"],
     kept_n: Bool[np.ndarray, " n"],
@@ -68,28 +69,34 @@ def learn_layers(
         known_nK = np.concatenate([features_nR, below_nD], axis=1)
         predict_KD, bias_D = _ridge(known_nK[kept_n], rows_nD[kept_n])
         residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-        analysis_DD, synthesis_DD = balanced_rotation(residual_nD[kept_n], codec.groups)
+        analysis_DD, synthesis_DD = balanced_rotation(residual_nD[kept_n], groups(codec.quantiser))
         rotated_nD = np.asarray(_matmul(residual_nD, analysis_DD))
-        codebook = np.asarray(fit(jax.random.fold_in(key, layer), rotated_nD[kept_n], codec.groups, codec.size))
+        learnt = quantisers.learn(jax.random.fold_in(key, layer), codec.quantiser, rotated_nD[kept_n])
         params = {
             "predict": predict_KD,
             "bias": bias_D,
             "analysis": analysis_DD,
             "synthesis": synthesis_DD,
-            "codebook": codebook,
+            **learnt,
         }
         below_nD = np.asarray(_decoded(codec, params, rows_nD, features_nR, below_nD))
         yield params, rotated_nD[~kept_n]
 
 
-def _nothing(codec: PredictiveVQ, features: int, dim: int) -> dict[str, np.ndarray]:
+def _nothing(codec: Predictive, features: int, dim: int) -> dict[str, np.ndarray]:
+    of_quantiser = jax.eval_shape(lambda: codec.quantiser.init_params(jax.random.key(0), 1, dim))
     return {
         "predict": np.zeros((features + dim, dim), np.float32),
         "bias": np.zeros(dim, np.float32),
         "analysis": np.eye(dim, dtype=np.float32),
         "synthesis": np.eye(dim, dtype=np.float32),
-        "codebook": np.zeros((codec.groups, codec.size, dim // codec.groups), np.float32),
+        **{name: np.zeros(shape.shape[1:], np.float32) for name, shape in of_quantiser.items()},
     }
+
+
+def groups(quantiser: Codec) -> int:
+    """Groups that the rotation balances; with one it gives the principal axes in order of variance."""
+    return getattr(quantiser, "groups", 1)
 
 
 def balanced_rotation(
@@ -159,7 +166,7 @@ def _decoded(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
 
 
 @functools.cache
-def _step(codec: PredictiveVQ):
+def _step(codec: Predictive):
     @jax.jit
     def step(params, rows_nD, features_nR, below_nD):
         known = {"features": features_nR, "below": below_nD}

@@ -60,7 +60,8 @@ def reduce_scatter(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams,
     """
     count = device_count()
     parts_NTD = _parts(x_TD, count)
-    payload_N = jax.vmap(lambda part: codec.encode(params, part))(parts_NTD)
+    valid_NT = _valid(x_TD.shape[0], count)
+    payload_N = jax.vmap(lambda part, valid: codec.encode(params, part, {"valid": valid}))(parts_NTD, valid_NT)
     received_N = _all_to_all(payload_N, site)
     rows, dim = parts_NTD.shape[1:]
     decoded_NTD = jax.vmap(lambda payload: codec.decode(params, payload, rows, dim))(received_N)
@@ -78,7 +79,8 @@ def all_reduce(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, sit
         return x_TD.astype(jnp.float32)
     rows = x_TD.shape[0]
     sum_TD = reduce_scatter(x_TD, codec, params, site)
-    gathered_N = all_gather(codec.encode(params, sum_TD), site)
+    valid_T = _valid(rows, device_count())[device_index()]
+    gathered_N = all_gather(codec.encode(params, sum_TD, {"valid": valid_T}), site)
     whole_NTD = jax.vmap(lambda payload: codec.decode(params, payload, sum_TD.shape[0], sum_TD.shape[1]))(gathered_N)
     return whole_NTD.reshape(-1, x_TD.shape[1])[:rows]
 
@@ -113,6 +115,11 @@ def _parts(x_TD, count):
     rows = part_rows(x_TD.shape[0], count)
     padded = jnp.pad(x_TD, ((0, rows * count - x_TD.shape[0]), (0, 0)))
     return padded.reshape(count, rows, -1)
+
+
+def _valid(rows, count):
+    """Which rows of each device's part are not padding."""
+    return (jnp.arange(part_rows(rows, count) * count) < rows).reshape(count, -1)
 
 
 def _record(site, collective, sent, messages):
