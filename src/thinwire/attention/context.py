@@ -6,7 +6,8 @@ pair of tiles sits behind a ``lax.cond``: skipped at run time on a mesh (under `
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,12 @@ TILE = 512
 
 def tiles(layout: TokenLayout) -> tuple[tuple[int, int], ...]:
     """The own rows of a device, without the shared ones, as (start, stop) of at most TILE rows within a segment."""
-    cut: list[tuple[int, int]] = []
-    for start, stop in layout.segment_rows:
-        cut += [(a, min(a + TILE, stop)) for a in range(start, stop, TILE)]
-    return tuple(cut)
+    return cut_tiles(layout.segment_rows)
+
+
+def cut_tiles(stretches: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Stretches of rows as (start, stop) of at most TILE rows."""
+    return tuple((a, min(a + TILE, stop)) for start, stop in stretches for a in range(start, stop, TILE))
 
 
 def exact_attention(
@@ -51,26 +54,36 @@ def _rows(start, stop):
     return jnp.ones((stop - start, 1), bool)
 
 
+class Queries(NamedTuple):
+    """The rows of a device that look for remote keys: which rows make a tile, and their positions on every device.
+
+    ``exact_NS2`` are ranges of positions that a device holds exactly though another device owns them.
+    """
+
+    tiles: tuple[tuple[int, int], ...]
+    positions_NW: Int[np.ndarray, "N W"]
+    exact_NS2: Int[np.ndarray, "N S 2"]
+
+
 class RemoteAttention:
     """Adds other devices' decoded rows, device by device, to the parts of the own queries' tiles.
 
     Args:
         layout: which device holds which positions.
-        q_RHd: the own queries, rotated: without the shared rows if causal, else behind them.
-        own_R: the positions of these rows.
+        queries: the rows that ask.
+        q_WHd: their queries, rotated.
+        position_W: their positions.
         causal: hide keys later than the query.
     """
 
-    def __init__(self, layout: TokenLayout, q_RHd, own_R, me, scale: float, causal: bool):
-        self.layout, self.q_RHd, self.own_R, self.me = layout, q_RHd, own_R, me
+    def __init__(self, layout: TokenLayout, queries: Queries, q_WHd, position_W, me, scale: float, causal: bool):
+        self.layout, self.queries, self.q_WHd, self.position_W, self.me = layout, queries, q_WHd, position_W, me
         self.scale, self.causal = scale, causal
-        self.tiles = tiles(layout)  # of keys
-        # Shared rows of a causal model are recomputed and see no other device; others are queries like the own rows.
-        shared = 0 if causal else layout.shared
-        own = tuple((shared + start, shared + stop) for start, stop in self.tiles)
-        self.queries = (((0, shared),) if shared else ()) + own
-        edges = [[(row[a:b].min(), _last(row[a:b])) for a, b in self.tiles] for row in layout.positions_NR]
-        self.first_NB, self.last_NB = np.moveaxis(np.asarray(edges, np.int32).reshape(layout.devices, -1, 2), -1, 0)
+        self.key_tiles = tiles(layout)
+        first = lambda rows, cuts: [[row[a:b].min() for a, b in cuts] for row in rows]
+        last = lambda rows, cuts: [[_last(row[a:b]) for a, b in cuts] for row in rows]
+        self.first_NB = np.asarray(first(layout.positions_NR, self.key_tiles), np.int32)
+        self.last_NB = np.asarray(last(queries.positions_NW, queries.tiles), np.int32)
 
     def if_needed(self, other, rows: Callable[[], Array]) -> Array:
         """``rows()`` where device ``other`` is this one or has a visible key, else zeros."""
@@ -93,10 +106,10 @@ class RemoteAttention:
             return [
                 functools.reduce(
                     lambda part, key_tile: self._pair(part, tile, key_tile, first_B, last_B, other_R, k_RKd, v_RKd),
-                    enumerate(self.tiles),
+                    enumerate(self.key_tiles),
                     part,
                 )
-                for part, tile in zip(parts, enumerate(self.queries), strict=True)
+                for part, tile in zip(parts, enumerate(self.queries.tiles), strict=True)
             ]
 
         any_visible = not_me & self._visible(other) if self.causal else not_me
@@ -106,21 +119,29 @@ class RemoteAttention:
         (i, (a, b)), (j, (s, e)) = tile, key_tile
 
         def attend(part):
-            visible = other_R[None, s:e] <= self.own_R[a:b, None] if self.causal else other_R[None, s:e] < PAD
+            visible = other_R[None, s:e] <= self.position_W[a:b, None] if self.causal else other_R[None, s:e] < PAD
+            if self.queries.exact_NS2.shape[1]:
+                visible = visible & ~self._held(other_R[s:e])[None]
             visible = jnp.broadcast_to(visible, (b - a, e - s))
-            return merge(part, partial_attention(self.q_RHd[a:b], k_RKd[s:e], v_RKd[s:e], visible, self.scale))
+            return merge(part, partial_attention(self.q_WHd[a:b], k_RKd[s:e], v_RKd[s:e], visible, self.scale))
 
-        if not self.causal or len(self.tiles) == 1:
+        if not self.causal or len(self.key_tiles) == len(self.queries.tiles) == 1:
             return attend(part)  # the question was asked outside already
         return lax.cond(first_B[j] <= last_B[i], attend, lambda part: part, part)
+
+    def _held(self, position_S):
+        """Which of these positions this device holds exactly itself."""
+        range_S2 = jnp.asarray(self.queries.exact_NS2)[self.me]
+        inside_SP = (position_S[None] >= range_S2[:, :1]) & (position_S[None] < range_S2[:, 1:])
+        return inside_SP.any(axis=0)
 
     def with_shared(self, parts: list[Partial], k_SKd, v_SKd) -> list[Partial]:
         """``parts`` of a causal model with the shared rows' keys added, which come before every own row."""
         if not k_SKd.shape[0]:
             return parts
         return [
-            merge(part, partial_attention(self.q_RHd[a:b], k_SKd, v_SKd, None, self.scale))
-            for part, (a, b) in zip(parts, self.queries, strict=True)
+            merge(part, partial_attention(self.q_WHd[a:b], k_SKd, v_SKd, None, self.scale))
+            for part, (a, b) in zip(parts, self.queries.tiles, strict=True)
         ]
 
 

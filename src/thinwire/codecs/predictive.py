@@ -80,11 +80,6 @@ class Predictive(Codec):
         """Whether any of their features are used."""
         return self.rank > 0
 
-    @property
-    def knows_tokens(self) -> bool:
-        """Whether any of their features are used."""
-        return self.rank > 0
-
     def check(self, dim: int) -> None:
         """Raises ThinwireError where the quantiser cannot code rows of ``dim`` values."""
         self.quantiser.check(dim)

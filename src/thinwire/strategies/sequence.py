@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from thinwire.attention.call import AttentionCall
-from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
+from thinwire.attention.context import Queries, RemoteAttention, exact_attention, join_parts, tiles
 from thinwire.codecs.base import Codec, CodecParams
 from thinwire.codecs.floats import Float
 from thinwire.dims import ModelDims
@@ -20,6 +20,7 @@ from thinwire.errors import ThinwireError
 from thinwire.layout import LAYOUTS, TokenLayout
 from thinwire.strategies.base import LayerScope, Setting, Strategy, Traffic
 from thinwire.strategies.single import with_positions
+from thinwire.strategies.work_rows import WorkRows
 from thinwire.wire import collectives
 
 SITES = ("kv", "x", "norm")
@@ -37,6 +38,8 @@ class Sequence(Strategy):
         class_tokens: ``each`` gives every device a class token of its own, which sees that device's tokens exactly
             and is seen by no other device; the results are averaged. ``one`` keeps it an ordinary token of device 0.
             Default: ``each`` for lossy codecs of models with a class token.
+        halo: tokens before its own that a device of a causal model computes too, so that its first tokens see their
+            neighbours exactly; costs work, but no bits.
         layout: ``contiguous`` or ``zigzag`` (balances causal attention).
     """
 
@@ -44,6 +47,7 @@ class Sequence(Strategy):
     site: str = "auto"
     sink: int = -1
     class_tokens: str = "auto"
+    halo: int = 0
     layout_name: str = "contiguous"
     name = "sequence"
 
@@ -55,6 +59,8 @@ class Sequence(Strategy):
             raise ThinwireError(f"sink={self.sink} is neither 0 nor 1.")
         if self.class_tokens not in ("auto", "each", "one"):
             raise ThinwireError(f"class_tokens={self.class_tokens} is neither each nor one.")
+        if self.halo < 0:
+            raise ThinwireError(f"halo={self.halo} is below 0.")
         if self.layout_name not in LAYOUTS:
             raise ThinwireError(f"layout={self.layout_name} is unknown; use one of {', '.join(LAYOUTS)}.")
 
@@ -77,6 +83,8 @@ class Sequence(Strategy):
             )
         if self.sink == 1 and not dims.causal:
             raise ThinwireError("sink=1 recomputes token 0, which only a causal model allows; use sink=0.")
+        if self.halo and not dims.causal:
+            raise ThinwireError(f"halo={self.halo} is for causal models, whose tokens look back only; leave it out.")
         if self.class_tokens != "auto" and not dims.class_token:
             raise ThinwireError(f"class_tokens={self.class_tokens} is for models with a class token; leave it out.")
 
@@ -98,9 +106,17 @@ class Sequence(Strategy):
         return joined
 
     def positions(self, setting: Setting):
-        """The shared tokens, then the own ones."""
-        own = jnp.asarray(setting.layout.positions_NR)[collectives.device_index()]
-        return jnp.concatenate([jnp.arange(setting.layout.shared, dtype=own.dtype), own])
+        """The shared tokens, then the own ones, led in by their halo."""
+        work = jnp.asarray(self.work(setting.layout).positions_NW)[collectives.device_index()]
+        return jnp.concatenate([jnp.arange(setting.layout.shared, dtype=work.dtype), work])
+
+    def output(self, setting: Setting, x_TD):
+        """Without the halo."""
+        return self.work(setting.layout).own(x_TD)
+
+    def work(self, layout: TokenLayout) -> WorkRows:
+        """The rows that a device works on behind the shared ones."""
+        return WorkRows(layout, self.halo if layout.devices > 1 else 0)
 
     def attend(self, scope: LayerScope, call: AttentionCall):
         """Shared and own tokens exactly, the other devices' as decoded."""
@@ -159,16 +175,25 @@ class Sequence(Strategy):
         k_TKd, q_THd = call.rotate(k_TKd, position_T), call.rotate(call.q_THd, position_T)
         me = collectives.device_index()
         if not call.causal:
-            remote = RemoteAttention(layout, q_THd, position_T, me, call.scale, causal=False)
-            parts = exact_attention(q_THd, k_TKd, v_TKd, position_T, remote.queries, call.scale, causal=False)
+            every = ((0, S),) * bool(S) + tuple((S + a, S + b) for a, b in tiles(layout))
+            queries = Queries(every, self._positions_NT(layout), np.zeros((layout.devices, 0, 2), np.int32))
+            remote = RemoteAttention(layout, queries, q_THd, position_T, me, call.scale, causal=False)
+            parts = exact_attention(q_THd, k_TKd, v_TKd, position_T, every, call.scale, causal=False)
             return remote, parts, join_parts([], *q_THd.shape[1:])
-        remote = RemoteAttention(layout, q_THd[S:], position_T[S:], me, call.scale, call.causal)
+        work = self.work(layout)
+        queries = Queries(work.tiles, work.positions_NW, work.held_NS2)
+        remote = RemoteAttention(layout, queries, q_THd[S:], position_T[S:], me, call.scale, call.causal)
         own = (k_TKd[S:], v_TKd[S:], position_T[S:])
-        parts = exact_attention(q_THd[S:], *own, remote.queries, call.scale, call.causal)
+        parts = exact_attention(q_THd[S:], *own, work.tiles, call.scale, call.causal)
         parts = remote.with_shared(parts, k_TKd[:S], v_TKd[:S])
         first = ((0, S),) if S else ()
         shared = exact_attention(q_THd[:S], k_TKd[:S], v_TKd[:S], position_T[:S], first, call.scale, call.causal)
         return remote, parts, join_parts(shared, *q_THd.shape[1:])
+
+    @staticmethod
+    def _positions_NT(layout: TokenLayout):
+        shared = np.tile(np.arange(layout.shared, dtype=np.int32), (layout.devices, 1))
+        return np.concatenate([shared, layout.positions_NR], axis=1)
 
     def coded_site(self, scope: LayerScope) -> str:
         """The site that is coded."""
@@ -201,12 +226,13 @@ class Sequence(Strategy):
         """The payloads of this device's own rows; none where nothing is sent, as in a layer 0 that all recompute."""
         if scope.first or not self.codec.sends:
             return []
-        own_RD = call.sites[self.coded_site(scope)][scope.setting.layout.shared :]
+        layout = scope.setting.layout
+        own_RD = self.work(layout).own(call.sites[self.coded_site(scope)])[layout.shared :]
         params, me = scope.codecs.get(self.coded_site(scope), {}), collectives.device_index()
         with jax.named_scope("encode"):
             return [
                 self.codec.encode(params, own_RD[start:stop], self._known(scope, me, start, stop))
-                for start, stop in self.cuts(scope.setting.layout)
+                for start, stop in self.cuts(layout)
             ]
 
     def decode(self, scope: LayerScope, call: AttentionCall, payloads, other):
@@ -243,7 +269,8 @@ class Sequence(Strategy):
         """
         S, me = scope.setting.layout.shared, collectives.device_index()
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
-        k_TKd = call.rotate(k_TKd, call.position_T)
+        own = self.work(scope.setting.layout).own
+        k_TKd, v_TKd = own(call.rotate(k_TKd, call.position_T)), own(v_TKd)
 
         def mixed(seen, exact):
             if seen is None:
@@ -279,8 +306,10 @@ class Sequence(Strategy):
         site = self.sites(dims)[0]
         coding = self.codec.encode_flops(dims.site_dim(site)) if layout.devices > 1 else 0.0
         totals = []
+        work = self.work(layout)
         for n, pairs in enumerate(layout.visible_pairs(dims.causal)):
-            rows = layout.lengths[n] + layout.shared
+            rows = layout.lengths[n] + layout.shared + work.extra_rows()[n]
+            pairs += work.extra_pairs()[n]
             seen = self._remote_rows(layout, n, dims.causal)
             if self.alone:
                 seen, pairs = 0, rows * (rows + 1) // 2 if dims.causal else rows**2

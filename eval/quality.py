@@ -1,0 +1,165 @@
+"""Perplexity against bits on held-out text: what each codec loses, and how sure that is.
+
+    python -m eval.quality --model smollm2-135m --devices 4 --json quality.json
+    python -m eval.quality --windows 8 --strategies sequence:quality,sequence:int4 --split 3/2/1/1
+    python -m eval.quality --json quality.json --resume     goes on with a run that was broken off
+
+Every row reads the same windows as the single device does. Codebooks that are missing are learnt first, from the
+calibration part of the text; no article is in both parts. The default of 32 windows takes about 2 s a row and window on
+two cores with --mesh, which runs each device apart; without it virtual devices run as one program, which is slower.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.table import Table
+
+from thinwire.cli import console, inputs, main
+from thinwire.errors import ThinwireError
+from thinwire.evaluation.metrics import Distance
+from thinwire.evaluation.quality import Found, measure_quality, quality_rows
+from thinwire.layout import split_lengths
+from thinwire.models.families import FAMILIES
+from thinwire.reports.json_file import write_json
+from thinwire.strategies import parse_strategies
+from thinwire.wire.spmd import make_mesh
+
+DROPPED = "sequence:drop"
+STRATEGIES = (
+    DROPPED,
+    "sequence:bfloat16",
+    "sequence:int8",
+    "sequence:int4",
+    "sequence:int2",
+    "sequence:quality",
+    "sequence:balanced",
+    "sequence:extreme",
+    "sequence:vq:groups=24",
+    "sequence:vq:groups=24:site=x",
+    "sequence:vq:groups=24:site=norm",
+    "sequence:vq:groups=1",
+    "sequence:paper",
+    "sequence:lowrank",
+    "sequence:topk",
+)
+# What must be the same for two runs to be one.
+SETTINGS = ("model_sha256", "devices", "tokens", "split", "text", "seed")
+
+
+def run(arguments: list[str]) -> int:
+    """Measures, shows a table, writes JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    args = parser.parse_args(arguments)
+    specs = [DROPPED, *(s for s in args.strategies.split(",") if s != DROPPED)]
+    strategies = list(dict.fromkeys(parse_strategies(",".join(specs))))
+    inputs.check_outputs(args.json)
+    inputs.check_amount(args.tokens, args.windows)
+    inputs.check_devices(args.devices, args.split, args.tokens)
+    if args.mesh:
+        jax.config.update("jax_num_cpu_devices", args.devices)
+    model = inputs.open_model(args.model)
+    dims = FAMILIES[model.family].dims(model.config)
+    if not dims.language:
+        raise ThinwireError(f"{model.name} predicts no tokens, so it has no perplexity; use eval.embeddings.")
+    for strategy in strategies:
+        strategy.check(dims)
+        strategy.layout(dims, args.tokens, args.devices, args.split)
+    windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
+    codecs_of = inputs.codecs_for(model, strategies, args.devices, None, args.seed)
+    document: dict[str, Any] = {
+        "model": model.name,
+        "model_sha256": model.sha256,
+        "devices": args.devices,
+        "tokens": args.tokens,
+        "split": split_lengths(args.tokens, args.devices, args.split),
+        "text": inputs.source(model, args.text),
+        "seed": args.seed,
+        "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
+        **inputs.environment(shlex.join(["python", "-m", "eval.quality", *arguments])),
+    }
+    done = read_done(args.json, document) if args.resume else {}
+
+    def save(found: Found) -> None:
+        if args.json is not None:
+            write_json(args.json, {**document, **results(found)})
+
+    def results(found: Found) -> dict[str, Any]:
+        rows = quality_rows(dims, strategies, found, DROPPED)
+        return {"rows": rows, "distances": {k: [dataclasses.astuple(d) for d in v] for k, v in found.items()}}
+
+    where = make_mesh(args.devices) if args.mesh else args.devices
+    with console.progress("reading", len(windows_WT)) as bar:
+        found = measure_quality(
+            model, strategies, where, windows_WT, codecs_of, args.split, done, save, bar.update
+        )
+    save(found)
+    title = f"{model.name}, {args.devices} devices, {len(windows_WT)} x {args.tokens} tokens of {document['text']}"
+    console.show(quality_table(results(found)["rows"], title))
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    inputs.add_model(parser)
+    parser.add_argument("--devices", type=int, default=4, metavar="N", help="default: 4")
+    parser.add_argument("--split", type=inputs.parse_split, metavar="A/B/...", help="each device's share (even)")
+    parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="of a window (default: 1024)")
+    parser.add_argument("--windows", type=int, default=32, metavar="W", help="default: 32")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), metavar="A,B,...", help="default: all codecs")
+    parser.add_argument("--text", default=inputs.DEFAULT_TEXT, metavar="NAME|FILE", help="default: %(default)s")
+    inputs.add_seed(parser)
+    parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
+    parser.add_argument("--json", metavar="FILE", help="write the rows, after every window")
+    parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
+
+
+def read_done(path: str | None, document: dict[str, Any]) -> Found:
+    """What an earlier run with the same settings has found.
+
+    Raises:
+        ThinwireError: there is no file, it is none of this job's, or its settings were others.
+    """
+    if path is None or not Path(path).is_file():
+        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
+    try:
+        old = json.loads(Path(path).read_text(encoding="utf-8"))
+        for key in SETTINGS:
+            if old[key] != document[key]:
+                raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
+        return {spec: list(itertools.starmap(Distance, rows)) for spec, rows in old["distances"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ThinwireError(f"{path} is no result of eval.quality ({error!r}): start afresh.") from error
+
+
+def quality_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """The rows for a terminal."""
+    table = Table(title=title)
+    for name in ("strategy", "preset", "bits", "compression", "perplexity", "change", "± s.e.", "KL", "context kept"):
+        table.add_column(name, justify="left" if name in ("strategy", "preset") else "right")
+    for row in rows:
+        table.add_row(
+            row["strategy"],
+            row["preset"] or "",
+            f"{row['bits_per_token_per_layer']:.4g}",
+            f"{row['compression']:.4g}x" if row["bits_per_token_per_layer"] else "-",
+            f"{row['perplexity']:.2f}",
+            f"{100 * (row['perplexity_ratio'] - 1):+.2f} %",
+            f"{100 * row['standard_error']:.2f} %",
+            f"{row['kl_to_single']:.4f}",
+            f"{100 * row['context_kept']:.1f} %",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main.guarded(lambda: run(sys.argv[1:])))

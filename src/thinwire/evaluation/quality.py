@@ -1,0 +1,95 @@
+"""What a transmitted bit is worth: perplexity against bits, over enough windows to say how sure it is."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Int
+
+from thinwire.codecs import PRESETS
+from thinwire.engine import Codecs, Engine, cast
+from thinwire.evaluation.metrics import Distance, distance, summarise
+from thinwire.strategies import Single, Strategy
+from thinwire.weights.load import LoadedModel
+
+Progress = Callable[[int], None]
+Found = dict[str, list[Distance]]  # by strategy, one for each window that is done
+
+
+def measure_quality(
+    model: LoadedModel,
+    strategies: Sequence[Strategy],
+    where: Mesh | int,
+    windows_WT: Int[np.ndarray, "W T"],
+    codecs_of: Callable[[Strategy], Codecs],
+    split: tuple[float, ...] | None = None,
+    done: Found | None = None,
+    save: Callable[[Found], None] = lambda found: None,
+    progress: Progress = lambda windows: None,
+) -> Found:
+    """Reads every window on the single device and by every strategy.
+
+    Windows are the outer loop, so that what is found so far is a table of all strategies, and a run that was broken off
+    goes on from ``done``.
+
+    Args:
+        where: virtual devices, or a mesh.
+        windows_WT: token ids; perplexity is over the T−1 predicted tokens of each.
+        codecs_of: the learnt arrays that a strategy needs, by site.
+        done: what an earlier run of the same settings has found.
+        save: told what has been found after each window.
+        progress: told how many windows are done.
+    """
+    model = dataclasses.replace(model, params=jax.device_put(cast(model.params, "float32")))
+    reference = Engine(model, Single(), 1)
+    engines: list[Engine] = []
+    for strategy in strategies:
+        engines.append(Engine(model, strategy, where, codecs_of(strategy), split, sharing=[reference, *engines]))
+        engines[-1].layout(windows_WT.shape[1])  # what cannot be split is said before anything runs
+    found: Found = {engine.strategy.spec(): list((done or {}).get(engine.strategy.spec(), [])) for engine in engines}
+    for w, ids_T in enumerate(windows_WT):
+        missing = [engine for engine in engines if len(found[engine.strategy.spec()]) <= w]
+        if missing:
+            single_TV = reference.logits(ids_T)
+            for engine in missing:
+                found[engine.strategy.spec()].append(distance(engine.logits(ids_T), single_TV, ids_T))
+            save(found)
+        progress(w + 1)
+    return found
+
+
+def quality_rows(
+    model_dims: Any, strategies: Sequence[Strategy], found: Found, dropped: str | None = None
+) -> list[dict[str, Any]]:
+    """A row for each strategy: bits, compression against float32 keys and values, perplexity, context kept.
+
+    Context kept is the part of what remote context is worth that survives coding: 1 − ln(ratio) / ln(ratio without any
+    remote context) [coding study, section 4]. It needs ``dropped``, the strategy that sends nothing.
+    """
+    worth = math.log(summarise(found[dropped]).perplexity_ratio) if dropped in found else math.nan
+    rows = []
+    for strategy in strategies:
+        figures = summarise(found[strategy.spec()])
+        bits = strategy.bits_per_token(model_dims)
+        rows.append(
+            {
+                "strategy": strategy.spec(),
+                "codec": strategy.codec.spec(),
+                "preset": preset_of(strategy),
+                "bits_per_token_per_layer": bits,
+                "compression": 32 * model_dims.site_dim("kv") / bits if bits else math.inf,
+                **dataclasses.asdict(figures),
+                "context_kept": 1 - math.log(figures.perplexity_ratio) / worth if worth else math.nan,
+                "windows": len(found[strategy.spec()]),
+            }
+        )
+    return rows
+
+
+def preset_of(strategy: Strategy) -> str | None:
+    """The name by which the codec is known, if it is a preset."""
+    return next((name for name, make in PRESETS.items() if make() == strategy.codec), None)

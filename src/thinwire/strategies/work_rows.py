@@ -1,0 +1,94 @@
+"""The rows that a device works on: its own tokens, each stretch of them led in by a halo of the tokens before it."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Int
+
+from thinwire.attention.context import cut_tiles
+from thinwire.layout import PAD, TokenLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkRows:
+    """The tokens of a layout, and before each stretch up to ``halo`` tokens that another device owns.
+
+    A device computes its halo like its own tokens and throws the result away in the end. So the first tokens of a
+    stretch, which lose most by seeing their neighbours through codes, see them (nearly) exactly, and no bit is sent for
+    it. The shared tokens are not among these rows. A halo ends at the shared tokens and at an earlier stretch of the
+    same device, and is padded in front to the same length on every device.
+    """
+
+    layout: TokenLayout
+    halo: int = 0
+
+    @functools.cached_property
+    def halos(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """By device and stretch: the half-open range of tokens of its halo."""
+
+        def of(device):
+            free = self.layout.shared
+            for start, stop in device:
+                yield (start, start) if start == stop else (max(free, start - self.halo), start)
+                free = max(free, stop)
+
+        return tuple(tuple(of(device)) for device in self.layout.segments)
+
+    @functools.cached_property
+    def _columns(self) -> list[tuple[int, tuple[int, int]]]:
+        """For each stretch that any device has: the length of its halo, and its rows in the layout."""
+        lengths = [max(b - a for a, b in column) for column in zip(*self.layout.segments, strict=True)]
+        leads = [max(b - a for a, b in column) for column in zip(*self.halos, strict=True)]
+        real = [lead for lead, length in zip(leads, lengths, strict=True) if length]
+        return list(zip(real, self.layout.segment_rows, strict=True))
+
+    @functools.cached_property
+    def positions_NW(self) -> Int[np.ndarray, "N W"]:
+        """The position of each row, PAD where it holds no token."""
+        lengths = [max(b - a for a, b in column) for column in zip(*self.layout.segments, strict=True)]
+        real = [s for s, length in enumerate(lengths) if length]
+        rows = []
+        for device, halos in zip(self.layout.positions_NR, self.halos, strict=True):
+            parts = []
+            for (lead, (a, b)), s in zip(self._columns, real, strict=True):
+                start, stop = halos[s]
+                parts += [np.full(lead - (stop - start), PAD), np.arange(start, stop), device[a:b]]
+            rows.append(np.concatenate(parts) if parts else np.zeros(0))
+        return np.asarray(rows, np.int32)
+
+    @functools.cached_property
+    def held_NS2(self) -> Int[np.ndarray, "N S 2"]:
+        """The halos as an array; none at all where there is no halo."""
+        return np.asarray(self.halos, np.int32)[:, : len(self.halos[0]) if self.halo else 0]
+
+    @functools.cached_property
+    def own_R(self) -> Int[np.ndarray, " R"]:
+        """The rows of the layout among these."""
+        own, at = [], 0
+        for lead, (a, b) in self._columns:
+            own.append(np.arange(at + lead, at + lead + b - a))
+            at += lead + b - a
+        return np.concatenate(own) if own else np.zeros(0, int)
+
+    @functools.cached_property
+    def tiles(self) -> tuple[tuple[int, int], ...]:
+        """Stretches, halo included, as (start, stop) of rows, cut to the size of a tile."""
+        lengths = [lead + b - a for lead, (a, b) in self._columns]
+        ends = np.cumsum(lengths).tolist()
+        return cut_tiles([(end - length, end) for end, length in zip(ends, lengths, strict=True)])
+
+    def own(self, values_T):
+        """The shared rows and the own ones, of shared ones and these."""
+        if not self.halo:
+            return values_T
+        S = self.layout.shared
+        return values_T[np.concatenate([np.arange(S), S + self.own_R])]
+
+    def extra_pairs(self) -> tuple[int, ...]:
+        """By device: (query, key) pairs of the halo's queries in a causal model."""
+        return tuple(sum(sum(range(a + 1, b + 1)) for a, b in device) for device in self.halos)
+
+    def extra_rows(self) -> tuple[int, ...]:
+        """By device: tokens of its halos."""
+        return tuple(sum(b - a for a, b in device) for device in self.halos)
