@@ -38,7 +38,7 @@ class Settings:
             )
 
 
-def check_positive(where: Path, sizes: Mapping[str, float]) -> None:
+def check_positive(where: Path, sizes: Mapping[str, float | int]) -> None:
     """Raises ThinwireError where a size, given by what it is the size of, is not positive and finite."""
     for name, value in sizes.items():
         if not (value > 0 and math.isfinite(value)):
