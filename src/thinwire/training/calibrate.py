@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
 
 from thinwire.codebooks import store
 from thinwire.codebooks.health import health
@@ -20,7 +19,7 @@ from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Strategy, Tensor
 from thinwire.training.predictive import embed_history, learn_layers, shared_projection
-from thinwire.training.samples import HISTORY, Samples, sample_sites
+from thinwire.training.samples import HISTORY, POSITION, Samples, Windows, sample_sites
 from thinwire.weights.cache import cache_dir
 from thinwire.weights.load import LoadedModel
 
@@ -76,19 +75,22 @@ def collect(
     model: LoadedModel,
     strategies: Sequence[Strategy],
     devices: int,
-    windows_WT: Int[np.ndarray, "W T"],
+    windows_WT: Windows,
     job: CalibrationJob,
     progress: Progress = lambda done, total: None,
 ) -> Samples:
     """Rows at every site that the strategies code, from one pass over the windows.
 
-    Keeps ``job.rows`` rows a layer and site on the host, whatever the length of the text.
+    Keeps ``job.rows`` rows a layer and site on the host, whatever the length of the text. Token 0 is not among them
+    where it is never sent: in causal models, and where every strategy gives each device a class token of its own.
 
     Raises:
         ThinwireError: a codec does not fit the model, or needs more rows than will be kept.
     """
     dims = FAMILIES[model.family].dims(model.config)
-    per_window = min(-(-job.rows // len(windows_WT)), windows_WT.shape[1] - 1)
+    tokens = windows_WT.shape[1]
+    first = int(dims.causal or all(strategy.layout(dims, tokens, 2, None).shared for strategy in strategies))
+    per_window = min(-(-job.rows // len(windows_WT)), tokens - first)
     rows = len(windows_WT) * per_window
     for strategy in strategies:
         strategy.check(dims)
@@ -99,7 +101,7 @@ def collect(
                 "or longer windows and keep more rows of them, or choose a smaller size."
             )
     sites = sorted({site for strategy in strategies for site in strategy.sites(dims)})
-    return sample_sites(model, sites, windows_WT, per_window, devices, job.seed, progress)
+    return sample_sites(model, sites, windows_WT, per_window, devices, job.seed, progress, first)
 
 
 def learn(
@@ -165,7 +167,8 @@ def _learner(model: LoadedModel, codec: Codec, samples: Samples, site: str, kept
                 for i, rows in enumerate(rows_LnD)
             )
         case PredictiveVQ():
-            tokens_nF = embed_history(np.asarray(model.params["embed"]), samples[HISTORY][0][:, : codec.history])
+            back_nH = samples[HISTORY][0][:, : codec.history]
+            tokens_nF = embed_history(model, back_nH, samples[POSITION][0, :, 0])
             project_FR = shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)
             return {"project": project_FR}, learn_layers(key, codec, tokens_nF @ project_FR, rows_LnD, kept_n)
     raise ThinwireError(f"{codec.spec()} learns nothing, so there is nothing to calibrate.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from thinwire.codecs.predictive import MAX_HISTORY
 from thinwire.models.families import FAMILIES
@@ -15,9 +15,11 @@ from thinwire.strategies.tensor import SITES as TENSOR_SITES
 from thinwire.weights.load import LoadedModel
 from thinwire.wire.spmd import put, spmd
 
-HISTORY = "history"
+HISTORY, POSITION = "history", "position"
 TOKENS_BACK = MAX_HISTORY
 
+# One row a token: ids, or the values of patches.
+Windows = Int[np.ndarray, "W T"] | Float[np.ndarray, "W T P"]
 Samples = dict[str, np.ndarray]  # by site (L, n, D) float32
 
 
@@ -46,30 +48,34 @@ class _ProbeTensor(Tensor):
 def sample_sites(
     model: LoadedModel,
     sites: Iterable[str],
-    windows_WT: Int[np.ndarray, "W T"],
+    windows_WT: Windows,
     per_window: int,
     devices: int = 1,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    first: int = 1,
 ) -> Samples:
     """Values at ``sites`` for randomly chosen rows of every window.
 
-    With sites of sequence strategies come, as ``HISTORY`` (1, n, TOKENS_BACK), the ids of each row's token and of
-    those before it, −1 before the first.
+    With sites of sequence strategies of a model that reads token ids come, as ``HISTORY`` (1, n, TOKENS_BACK), the ids
+    of each row's token and of those before it, −1 before the first; and, as ``POSITION`` (1, n, 1), where it stands.
 
-    Position 0 is left out: its activations are outliers, and a causal model recomputes them everywhere for nothing.
+    Position 0 is usually left out: its activations are outliers, and a causal model recomputes them everywhere for
+    nothing; a class token that every device has for itself is never sent.
 
     Args:
         sites: of sequence strategies (``x``, ``norm``, ``kv``) or of tensor parallelism (``attn_out``, ``mlp_out``);
             those depend on ``devices``, and their rows are partial sums and whole ones in about equal number.
         per_window: rows of each window and layer, of all devices together; rounded up to the same for every device.
         progress: told how many windows are done, of how many.
+        first: the first position that rows are taken from.
     """
     sites = tuple(sites)
     split = [s for s in sites if s in TENSOR_SITES]
     local = tuple(s for s in sites if s not in TENSOR_SITES)
-    runs = [_run(model, _ProbeSingle(wanted=local), 1, local, windows_WT.shape[1], per_window)] if local else []
-    runs += [_run(model, _ProbeTensor(), devices, tuple(split), windows_WT.shape[1], per_window)] if split else []
+    positions = np.arange(first, windows_WT.shape[1])
+    runs = [_run(model, _ProbeSingle(wanted=local), 1, local, positions, per_window)] if local else []
+    runs += [_run(model, _ProbeTensor(), devices, tuple(split), positions, per_window)] if split else []
     kept: Samples = {}
     for w, ids_T in enumerate(windows_WT):
         key = jax.random.fold_in(jax.random.key(seed), w)
@@ -83,10 +89,10 @@ def sample_sites(
     return kept
 
 
-def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], tokens: int, per_window: int):
-    """A function from one window and a key to the sampled values (L, n, D) of each site."""
+def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], positions, per_window: int):
+    """A function from one window and a key to the sampled values (L, n, D) of each site, at some of the positions."""
     family = FAMILIES[model.family]
-    dims = family.dims(model.config)
+    dims, tokens = family.dims(model.config), int(positions[-1]) + 1
     setting = Setting(dims, strategy.layout(dims, tokens, devices, None))
     params, sharded = strategy.shard(model.params, family.param_axes(model.config), dims, devices)
 
@@ -97,9 +103,9 @@ def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], tok
 
     program = jax.jit(spmd(local, devices, (sharded, False, True)))
     placed = put(params, devices, sharded)
-    # Rows to choose from: all positions but 0; behind them, for tensor parallelism, those of the whole sums.
+    # Rows to choose from: the positions; behind them, for tensor parallelism, those of the whole sums.
     blocks = 2 if sites[0] in TENSOR_SITES else 1
-    rows_B = np.concatenate([block * tokens + np.arange(1, tokens) for block in range(blocks)])
+    rows_B = np.concatenate([block * tokens + positions for block in range(blocks)])
     each = min(-(-per_window // devices), len(rows_B))
 
     def run(ids_T, key):
@@ -108,8 +114,9 @@ def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], tok
         rows_Nn = np.stack([jax.random.choice(k, rows_B, (each,), replace=False) for k in keys])
         out = program(placed, ids_T, rows_Nn)
         values: Samples = {site: np.concatenate(np.asarray(x, np.float32), axis=1) for site, x in out.items()}
-        if blocks == 1:
+        if blocks == 1 and dims.inputs_known:
             back_nH = rows_Nn[0][:, None] - np.arange(TOKENS_BACK)
+            values[POSITION] = rows_Nn[0][None, :, None].astype(np.int32)
             values[HISTORY] = np.where(back_nH >= 0, ids_T[np.maximum(back_nH, 0)], -1)[None].astype(np.int32)
         return values
 
