@@ -150,8 +150,8 @@ class Engine:
         return Traffic(times(layer.bytes_by_device), times(layer.messages_by_device), layers * layer.rounds)
 
     def flops(self, tokens: int) -> tuple[float, ...]:
-        """FLOPs of each device in a prefill of ``tokens`` tokens (the head for one token)."""
-        head = 2.0 * self.dims.width * self.dims.vocab
+        """FLOPs of each device in a prefill of ``tokens`` tokens (the head, if there is one, for one token)."""
+        head = 2.0 * self.dims.width * self.dims.vocab if self.dims.language else 0.0
         return tuple(self.dims.layers * f + head for f in self.strategy.flops(self._setting(tokens)))
 
     def lower(self, tokens: int, logits: str = "last") -> tuple[jax.stages.Lowered, ledger.Ledger]:
@@ -213,7 +213,10 @@ class Engine:
 
 def check_length(model: LoadedModel, prompt: int, new: int) -> None:
     """Raises ThinwireError where a prompt of so many tokens cannot be continued by so many."""
-    context = FAMILIES[model.family].dims(model.config).context
+    dims = FAMILIES[model.family].dims(model.config)
+    if not (dims.causal and dims.language):
+        raise ThinwireError(f"{model.name} reads a whole input at once and continues nothing; name a language model.")
+    context = dims.context
     if new < 1:
         raise ThinwireError(f"max-tokens is {new}; ask for at least 1.")
     if prompt < 1:

@@ -10,8 +10,8 @@ from thinwire.errors import ThinwireError
 class Letters:
     """A tokenizer of one id a character."""
 
-    def __init__(self, prefix=()):
-        self.prefix = prefix
+    def __init__(self, prefix=(), suffix=()):
+        self.prefix, self.suffix = prefix, suffix
 
     def encode_batch(self, texts):
         return [[ord(c) for c in text] for text in texts]

@@ -30,14 +30,14 @@ def numpy_vit(params, config, rows_TP):
         w = {name: array[layer] for name, array in p["layers"].items()}
         scale = lambda name, w=w: w.get(name, 1.0)
         h = norm(x, w["attn_norm"], w["attn_norm_bias"])
-        out = np.zeros_like(x) + w["wo_bias"]
+        out = np.zeros_like(x) + w["bo"]
         for head in range(config.H):
-            q, k, v = (h @ w[f"w{n}"][:, head] + w[f"w{n}_bias"][head] for n in "qkv")
+            q, k, v = (h @ w[f"w{n}"][:, head] + w[f"b{n}"][head] for n in "qkv")
             score = np.exp(q @ k.T / np.sqrt(config.d))
             out += score / score.sum(-1, keepdims=True) @ v @ w["wo"][head]
         x = x + scale("attn_scale") * out
-        up = norm(x, w["mlp_norm"], w["mlp_norm_bias"]) @ w["w_up"] + w["w_up_bias"]
-        x = x + scale("mlp_scale") * (up * (1 + erf(up / np.sqrt(2))) / 2 @ w["w_down"] + w["w_down_bias"])
+        up = norm(x, w["mlp_norm"], w["mlp_norm_bias"]) @ w["w_up"] + w["b_up"]
+        x = x + scale("mlp_scale") * (up * (1 + erf(up / np.sqrt(2))) / 2 @ w["w_down"] + w["b_down"])
     return norm(x, p["final_norm"], p["final_norm_bias"])
 
 
@@ -117,7 +117,7 @@ def test_flax_module_is_the_pure_functions():
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     begun = jax.jit(module.init)(jax.random.key(0), rows_TP)["params"]
     assert (np.asarray(begun["layers"]["attn_scale"]) == 1).all()
-    assert (np.asarray(begun["layers"]["wq_bias"]) == 0).all()
+    assert (np.asarray(begun["layers"]["bq"]) == 0).all()
     assert 0.015 < np.asarray(begun["layers"]["wq"]).std() < 0.025
     applied = jax.jit(module.apply)({"params": jax.tree.map(jnp.asarray, model.params)}, rows_TP)
     np.testing.assert_allclose(applied, tiny_vit.single_features(), atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 
 import tiny
 from thinwire.strategies.heads import deal
-from thinwire.training.samples import HISTORY, TOKENS_BACK, sample_sites
+from thinwire.training.samples import HISTORY, POSITION, TOKENS_BACK, sample_sites
 
 TOKENS, WINDOWS, ROWS = 20, 3, 8
 DEVICES = 3  # nine query heads and three key heads: three and one each
@@ -65,7 +65,7 @@ def positions(rows_nD, reference_TD) -> np.ndarray:
 
 def test_rows_are_the_right_values_of_the_right_window_and_layer(windows_WT):
     kept = sample_sites(tiny.model(), ("kv", "norm", "x"), windows_WT, ROWS)
-    history_nH = kept.pop(HISTORY)[0]
+    history_nH, position_n = kept.pop(HISTORY)[0], kept.pop(POSITION)[0, :, 0]
     assert {site: rows.shape for site, rows in kept.items()} == dict.fromkeys(
         ("kv", "norm", "x"), (2, WINDOWS * ROWS, 48)
     )
@@ -80,6 +80,7 @@ def test_rows_are_the_right_values_of_the_right_window_and_layer(windows_WT):
         assert all((found == first).all() for (_, layer), found in at.items() if layer > 0)
         assert len(set(first)) == ROWS
         assert first.min() > 0
+        np.testing.assert_array_equal(position_n[w * ROWS : (w + 1) * ROWS], first)
         before = [np.where(first >= k, ids_T[first - k], -1) for k in range(TOKENS_BACK)]
         np.testing.assert_array_equal(history_nH[w * ROWS : (w + 1) * ROWS], np.stack(before, axis=1))
         chosen.add(tuple(first))

@@ -13,7 +13,6 @@ from thinwire.errors import ThinwireError
 from thinwire.reports.json_file import to_json
 from thinwire.reports.rows import as_bytes
 from thinwire.weights import fetch as registry
-from thinwire.weights.cache import is_intact
 from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
 from thinwire.weights.hub import fetch_from_hub
 
@@ -72,9 +71,8 @@ def _fetch(name: str, artifact: Artifact | None) -> dict[str, Any]:
             "licence": None,
             "source": "Hub",
         }
-    target = registry.cached_path(artifact)
-    if is_intact(target, artifact.sha256, artifact.size):
-        path = target
+    if registry.is_cached(artifact):
+        path = registry.cached_path(artifact)
     else:
         with console.progress(f"fetching {name}", artifact.archive_size, unit="bytes") as bar:
             path = registry.fetch(artifact, bar.update)
@@ -86,7 +84,7 @@ def _entry(name: str, artifact: Artifact) -> dict[str, Any]:
         "name": name,
         "kind": "model" if name in MODELS else "text",
         "path": None,
-        "size": artifact.size,
+        "size": sum(member.size for member in artifact.members),
         "sha256": artifact.sha256,
         "licence": artifact.licence,
         "source": f"{artifact.registry}: {artifact.package} {artifact.version}",
@@ -105,7 +103,7 @@ def _list(as_json: bool) -> None:
     entries = []
     for name, artifact in {**MODELS, **TEXTS}.items():
         path = registry.cached_path(artifact)
-        here = path.is_file() and path.stat().st_size == artifact.size
+        here = registry.is_cached(artifact)
         entries.append(
             _entry(name, artifact) | {"path": path if here else None, "download_size": artifact.archive_size}
         )

@@ -21,9 +21,8 @@ from thinwire.models.families import FAMILIES
 from thinwire.reports.files import check_folder, check_writable
 from thinwire.strategies import Strategy, Tensor
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
-from thinwire.weights.cache import is_intact
 from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
-from thinwire.weights.fetch import cached_path, fetch
+from thinwire.weights.fetch import fetch, is_cached
 from thinwire.weights.load import LoadedModel, load_model
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -138,7 +137,7 @@ def open_model(name: str) -> LoadedModel:
 
 def _download(name: str, artifact: Artifact) -> None:
     """Brings a file of the catalogue into the cache, with a bar if it is not there."""
-    if not is_intact(cached_path(artifact), artifact.sha256, artifact.size):
+    if not is_cached(artifact):
         with console.progress(f"fetching {name}", artifact.archive_size, unit="bytes") as bar:
             fetch(artifact, bar.update)
 

@@ -15,9 +15,10 @@ class Encoder(Protocol):
     """What windows need of a tokenizer."""
 
     prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of several texts, without ``prefix``."""
+        """The ids of several texts, without ``prefix`` and ``suffix``."""
         ...
 
 
@@ -25,20 +26,20 @@ def windows(documents: Iterable[str], tokenizer: Encoder, length: int, count: in
     """Token windows that do not overlap, int32 (count, length), the same for the same seed.
 
     Each lies inside one document; when those do not suffice, documents shorter than a window are joined by blank lines
-    and cut too. Every window begins with the tokenizer's prefix (a BOS token), if the model wants one.
+    and cut too. Every window stands between the tokenizer's prefix (a BOS token) and suffix, if the model wants them.
 
     Args:
         documents: texts.
         tokenizer: of the model that will read the windows.
-        length: tokens a window, prefix included.
+        length: tokens a window, prefix and suffix included.
         count: windows.
         seed: which windows, and where in their documents they begin.
 
     Raises:
         ThinwireError: length or count is not positive, or the documents hold too little text.
     """
-    prefix = list(tokenizer.prefix)
-    body = length - len(prefix)
+    prefix, suffix = list(tokenizer.prefix), list(tokenizer.suffix)
+    body = length - len(prefix) - len(suffix)
     if body < 1 or count < 1:
         raise ThinwireError(f"cannot cut {count} windows of {length} tokens: both numbers must be positive")
     texts = [text for text in documents if text.strip()]
@@ -58,7 +59,7 @@ def windows(documents: Iterable[str], tokenizer: Encoder, length: int, count: in
                 f"and {count} were asked for; ask for fewer or shorter windows, or give a longer text"
             )
         cut += more
-    return np.array([prefix + ids for ids in cut[:count]], np.int32)
+    return np.array([prefix + ids + suffix for ids in cut[:count]], np.int32)
 
 
 def _cut(documents: Sequence[list[int]], body: int, rng: np.random.Generator) -> list[list[int]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from thinwire.dims import ModelDims
-from thinwire.models import llama, vit
+from thinwire.models import bert, gpt2, llama, vit
 from thinwire.strategies.base import Setting, Strategy
 
 
@@ -49,6 +49,12 @@ class Family(Protocol):
         """The inputs as ``forward`` wants them, or ThinwireError."""
         ...
 
+    def embed(
+        self, params: Mapping[str, Any], config: Any, inputs_T: Any, position_T: Int[Array, " T"]
+    ) -> Float[Array, "T D"]:
+        """What enters layer 0, of any inputs at their positions."""
+        ...
+
     def forward(
         self,
         params: Mapping[str, Any],
@@ -69,4 +75,4 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: dict[str, Family] = {"llama": llama, "vit": vit}
+FAMILIES: dict[str, Family] = {"llama": llama, "gpt2": gpt2, "bert": bert, "vit": vit}

@@ -17,4 +17,4 @@ def _leaf(key, name, shape):
         return initialise(key, shape)
     if name.endswith(GAINS):
         return jnp.ones(shape)
-    return jnp.zeros(shape) if name.endswith("bias") else 0.02 * jax.random.normal(key, shape)
+    return jnp.zeros(shape) if name.endswith("bias") or name.startswith("b") else 0.02 * jax.random.normal(key, shape)

@@ -23,7 +23,10 @@ from thinwire.models.stack import Tree, run_layers
 from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.strategies.single import Single
 
-__all__ = ["Llama", "check_inputs", "dims", "forward", "inputs_spec", "logits", "param_axes", "param_shapes", "unembed"]
+__all__ = [
+    "Llama", "check_inputs", "dims", "embed", "forward", "inputs_spec", "logits", "param_axes", "param_shapes",
+    "unembed",
+]  # fmt: skip
 
 
 def dims(config: LlamaConfig) -> ModelDims:
@@ -45,6 +48,14 @@ def check_inputs(config: LlamaConfig, inputs) -> Int[np.ndarray, " T"]:
         ThinwireError: there are none, or an id is not in the vocabulary.
     """
     return check_ids(inputs, config.V)
+
+
+def embed(
+    params: Tree, config: LlamaConfig, inputs_T: Int[Array, " T"], position_T: Int[Array, " T"]
+) -> Float[Array, "T D"]:
+    """What enters layer 0: the embedding of each token, wherever it stands."""
+    del config, position_T
+    return params["embed"][inputs_T]
 
 
 def forward(
@@ -73,14 +84,13 @@ def forward(
     known_T = inputs_T if prompt is None else prompt
 
     def inputs(position_T):
-        return params["embed"][known_T[jnp.minimum(position_T, known_T.shape[0] - 1)]]
+        return embed(params, config, known_T[jnp.minimum(position_T, known_T.shape[0] - 1)], position_T)
 
     def layer(weights, x_TD, scope):
         return _layer(weights, config, x_TD, position_T, strategy, scope)
 
-    x_TD, emitted = run_layers(
-        layer, params["layers"], params["embed"][inputs_T], inputs, strategy, setting, codecs, cache
-    )
+    x_TD = embed(params, config, inputs_T, position_T)
+    x_TD, emitted = run_layers(layer, params["layers"], x_TD, inputs, strategy, setting, codecs, cache)
     return _rms_norm(x_TD, params["final_norm"], config.norm_eps), emitted
 
 

@@ -19,7 +19,7 @@ from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Strategy, Tensor
 from thinwire.training.predictive import embed_history, learn_layers, shared_projection
-from thinwire.training.samples import HISTORY, Samples, Windows, sample_sites
+from thinwire.training.samples import HISTORY, POSITION, Samples, Windows, sample_sites
 from thinwire.weights.cache import cache_dir
 from thinwire.weights.load import LoadedModel
 
@@ -170,7 +170,8 @@ def _learner(model: LoadedModel, codec: Codec, samples: Samples, site: str, kept
             nothing_n0 = np.zeros((rows_LnD.shape[1], 0), np.float32)
             return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n)
         case PredictiveVQ():
-            tokens_nF = embed_history(np.asarray(model.params["embed"]), samples[HISTORY][0][:, : codec.history])
+            back_nH = samples[HISTORY][0][:, : codec.history]
+            tokens_nF = embed_history(model, back_nH, samples[POSITION][0, :, 0])
             project_FR = shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)
             return {"project": project_FR}, learn_layers(key, codec, tokens_nF @ project_FR, rows_LnD, kept_n)
     raise ThinwireError(f"{codec.spec()} learns nothing, so there is nothing to calibrate.")

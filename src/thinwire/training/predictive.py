@@ -13,16 +13,25 @@ from jaxtyping import Bool, Float, Int
 
 from thinwire.codebooks.kmeans import fit
 from thinwire.codecs.predictive import PredictiveVQ
+from thinwire.models.families import FAMILIES
+from thinwire.weights.load import LoadedModel
 
 RIDGE = 0.01  # of the variance of a regressor
 LAYERS_ASKED = 10  # layers, evenly spread, for which the shared token features are chosen
 
 
-def embed_history(embed_VM: Float[np.ndarray, "V M"], history_nH: Int[np.ndarray, "n H"]) -> Float[np.ndarray, "n HM"]:
-    """Normalised embeddings of each row's token and the ones before it; zeros before the first (id −1)."""
-    x_nHM = embed_VM[np.maximum(history_nH, 0)]
-    x_nHM = x_nHM / np.sqrt((x_nHM**2).mean(axis=-1, keepdims=True) + 1e-6)
-    return np.where(history_nH[..., None] >= 0, x_nHM, np.float32(0)).reshape(len(history_nH), -1).astype(np.float32)
+def embed_history(
+    model: LoadedModel, history_nH: Int[np.ndarray, "n H"], position_n: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n HM"]:
+    """What enters layer 0 at each row's token and the ones before it, normalised; zeros before the first (id −1)."""
+    family, params = FAMILIES[model.family], {k: v for k, v in model.params.items() if k != "layers"}
+    embed = jax.jit(lambda params, ids, at: family.embed(params, model.config, ids, at))
+    columns = []
+    for back, ids_n in enumerate(history_nH.T):
+        x_nM = np.asarray(embed(params, np.maximum(ids_n, 0), np.maximum(position_n - back, 0)), np.float32)
+        x_nM = x_nM / np.sqrt((x_nM**2).mean(axis=-1, keepdims=True) + np.float32(1e-6))
+        columns.append(np.where(ids_n[:, None] >= 0, x_nM, np.float32(0)))
+    return np.concatenate(columns, axis=1)
 
 
 def shared_projection(

@@ -15,7 +15,7 @@ from thinwire.strategies.tensor import SITES as TENSOR_SITES
 from thinwire.weights.load import LoadedModel
 from thinwire.wire.spmd import put, spmd
 
-HISTORY = "history"
+HISTORY, POSITION = "history", "position"
 TOKENS_BACK = MAX_HISTORY
 
 # One row a token: ids, or the values of patches.
@@ -58,7 +58,7 @@ def sample_sites(
     """Values at ``sites`` for randomly chosen rows of every window.
 
     With sites of sequence strategies of a model that reads token ids come, as ``HISTORY`` (1, n, TOKENS_BACK), the ids
-    of each row's token and of those before it, −1 before the first.
+    of each row's token and of those before it, −1 before the first; and, as ``POSITION`` (1, n, 1), where it stands.
 
     Position 0 is usually left out: its activations are outliers, and a causal model recomputes them everywhere for
     nothing; a class token that every device has for itself is never sent.
@@ -116,6 +116,7 @@ def _run(model: LoadedModel, strategy, devices: int, sites: tuple[str, ...], pos
         values: Samples = {site: np.concatenate(np.asarray(x, np.float32), axis=1) for site, x in out.items()}
         if blocks == 1 and dims.inputs_known:
             back_nH = rows_Nn[0][:, None] - np.arange(TOKENS_BACK)
+            values[POSITION] = rows_Nn[0][None, :, None].astype(np.int32)
             values[HISTORY] = np.where(back_nH >= 0, ids_T[np.maximum(back_nH, 0)], -1)[None].astype(np.int32)
         return values
 

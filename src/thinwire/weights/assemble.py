@@ -13,7 +13,7 @@ from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES, Config
 
 Axes = tuple[str, ...]
-# An array of the tree, without the axis of layers, and the meaning of its axes -> a view of it, laid as the file has it.
+# An array of the tree, without its axis of layers, and the meaning of its axes -> a view of it, laid as in the file.
 Form = Callable[[np.ndarray, Axes], np.ndarray]
 
 

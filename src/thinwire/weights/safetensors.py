@@ -40,7 +40,7 @@ def load_safetensors(path: Path) -> tuple[Config, dict, TextTokenizer | None]:
                 raise ThinwireError(f"tensor {name} of {file} has dtype {dtype}; F32, F16 and BF16 are supported")
             files[name], shapes[name] = opened, shape
     params = assemble(config, form, Source(path, shapes, lambda name: files[name].get_tensor(name)))
-    if FAMILIES[config.family].dims(config).vocab == 0:
+    if not FAMILIES[config.family].dims(config).inputs_known:
         return config, params, None
     generation = folder / "generation_config.json"
     ends = [*_ids(raw), *(_ids(read_json(generation)) if generation.is_file() else [])]

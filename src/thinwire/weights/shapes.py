@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from thinwire.errors import ThinwireError
+from thinwire.models.bert_config import BertConfig
 from thinwire.models.families import FAMILIES, Config
+from thinwire.models.gpt2_config import GPT2Config
 from thinwire.models.initial import GAINS
 from thinwire.models.llama_config import LlamaConfig, RopeScaling
 from thinwire.models.vit_config import ViTConfig
@@ -27,6 +29,10 @@ SHAPES: dict[str, Config] = {
     ),
     "vit-base": ViTConfig(D=768, L=12, H=12, F=3072, patch=16, grid=(14, 14)),
     "vit-large": ViTConfig(D=1024, L=24, H=16, F=4096, patch=16, grid=(14, 14)),
+    "gpt2": GPT2Config(D=768, L=12, H=12, F=3072, V=50257, context=1024),
+    "gpt2-medium": GPT2Config(D=1024, L=24, H=16, F=4096, V=50257, context=1024),
+    "bert-base": BertConfig(D=768, L=12, H=12, F=3072, V=30522, context=512),
+    "bert-large": BertConfig(D=1024, L=24, H=16, F=4096, V=30522, context=512),
 }
 
 _POOL = 2**24 - 3  # random numbers drawn; a prime, so that no rows of a matrix are alike

@@ -34,21 +34,27 @@ class TextTokenizer:
     Attributes:
         vocab: number of ids.
         eos_ids: ids that end a text.
-        prefix: ids that the model wants before any text (a BOS token, or none).
+        prefix, suffix: ids that the model wants before and behind any text (a BOS token, or none; BERT's [CLS], [SEP]).
     """
 
-    def __init__(self, tokenizer: Tokenizer, eos_ids: Sequence[int] = (), prefix: Sequence[int] = ()):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        eos_ids: Sequence[int] = (),
+        prefix: Sequence[int] = (),
+        suffix: Sequence[int] = (),
+    ):
         self._tokenizer = tokenizer
         self.eos_ids = tuple(eos_ids)
-        self.prefix = tuple(prefix)
+        self.prefix, self.suffix = tuple(prefix), tuple(suffix)
         self.vocab: int = tokenizer.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, after ``prefix``. Names of control tokens in the text become those tokens."""
-        return [*self.prefix, *self._tokenizer.encode(text, add_special_tokens=False).ids]
+        """The ids of a text between ``prefix`` and ``suffix``. Names of control tokens in it become those tokens."""
+        return [*self.prefix, *self._tokenizer.encode(text, add_special_tokens=False).ids, *self.suffix]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of several texts, without ``prefix``, on all cores."""
+        """The ids of several texts, without ``prefix`` and ``suffix``, on all cores."""
         return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
@@ -131,5 +137,16 @@ def from_tokenizer_json(path: Path, eos_ids: Sequence[Any] = ()) -> TextTokenize
     tokenizer.no_truncation()
     tokenizer.no_padding()
     ends = _end_ids(tokenizer, eos_ids)
-    prefix = [i for i in tokenizer.encode("").ids if i not in ends]
-    return TextTokenizer(tokenizer, ends, prefix)
+    prefix, suffix = _around(tokenizer)
+    # A text to be continued is not ended, whatever the file would put behind it.
+    return TextTokenizer(tokenizer, ends, *([i for i in ids if i not in ends] for ids in (prefix, suffix)))
+
+
+def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that the file puts before and behind a text."""
+    alone = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a").ids
+    for start in range(len(whole) - len(alone) + 1):
+        if alone and whole[start : start + len(alone)] == alone:
+            return whole[:start], whole[start + len(alone) :]
+    return tokenizer.encode("").ids, []

@@ -1,0 +1,93 @@
+"""What GPT-2, BERT and vision Transformers have in common: LayerNorm, biases, learnt positions, keys for every head."""
+
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from thinwire.attention.call import AttentionCall
+
+Weights = Mapping[str, Array]
+
+_AXES: dict[str, tuple[str, ...]] = {
+    "attn_norm": ("width",),
+    "attn_norm_bias": ("width",),
+    "wq": ("width", "heads", "head"),
+    "bq": ("heads", "head"),
+    "wk": ("width", "kv_heads", "head"),
+    "bk": ("kv_heads", "head"),
+    "wv": ("width", "kv_heads", "head"),
+    "bv": ("kv_heads", "head"),
+    "wo": ("heads", "head", "width"),
+    "bo": ("width",),
+    "mlp_norm": ("width",),
+    "mlp_norm_bias": ("width",),
+    "w_up": ("width", "hidden"),
+    "b_up": ("hidden",),
+    "w_down": ("hidden", "width"),
+    "b_down": ("width",),
+}
+
+
+def layer_shapes(L: int, D: int, H: int, F: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all layers' arrays, for H heads of width D/H and F hidden columns."""
+    sizes = {"width": D, "heads": H, "kv_heads": H, "head": D // H, "hidden": F}
+    return {name: (L, *(sizes[axis] for axis in axes)) for name, axes in _AXES.items()}
+
+
+def layer_axes() -> dict[str, tuple[str, ...]]:
+    """The meaning of their axes."""
+    return {name: ("layer", *axes) for name, axes in _AXES.items()}
+
+
+def layer_norm(
+    x_TD: Float[Array, "T D"], gain_D: Float[Array, " D"], bias_D: Float[Array, " D"], eps: float
+) -> Float[Array, "T D"]:
+    """Rows of mean 0 and variance 1, times a gain, plus a bias; computed in float32."""
+    x32 = x_TD.astype(jnp.float32)
+    x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    x32 = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (x32 * gain_D.astype(jnp.float32)[None] + bias_D.astype(jnp.float32)[None]).astype(x_TD.dtype)
+
+
+def attention_call(
+    w: Weights,
+    x_TD: Float[Array, "T D"],
+    h_TD: Float[Array, "T D"],
+    position_T: Int[Array, " T"],
+    normalise: Callable[[Float[Array, "R D"]], Float[Array, "R D"]],
+    causal: bool,
+) -> AttentionCall:
+    """The attention of one layer, of which ``x`` is the input and ``h`` what is projected.
+
+    Args:
+        normalise: from ``x`` to ``h``, for rows of other devices.
+    """
+    d = w["wq"].shape[-1]
+
+    def project(rows_TD, which):
+        return jnp.einsum("td,dhe->the", rows_TD, w[f"w{which}"]) + w[f"b{which}"][None]
+
+    def keys_values(site, rows):
+        if site == "kv":
+            k, v = jnp.split(rows.reshape(rows.shape[0], -1, d), 2, axis=1)
+            return k, v
+        normed = normalise(rows) if site == "x" else rows
+        return project(normed, "k"), project(normed, "v")
+
+    kv_TE = jnp.concatenate(keys_values("norm", h_TD), axis=1).reshape(h_TD.shape[0], -1)
+    return AttentionCall(
+        position_T=position_T,
+        q_THd=project(h_TD, "q"),
+        sites={"x": x_TD, "norm": h_TD, "kv": kv_TE},
+        keys_values=keys_values,
+        rotate=lambda x, position: x,  # positions were added before layer 0
+        scale=d**-0.5,
+        causal=causal,
+    )
+
+
+def positions_of(table_PD: Float[Array, "P D"], position_T: Int[Array, " T"]) -> Float[Array, "T D"]:
+    """The learnt position of each row; any one for rows without a token."""
+    return table_PD[jnp.minimum(position_T, table_PD.shape[0] - 1)]
