@@ -51,14 +51,11 @@ def test_equals_an_independent_numpy_vit(changes):
 
 # (strategy, devices, split)
 EXACT = [
-    ("sequence:float32", 1, None),
     ("sequence:float32:class_tokens=each", 2, None),
     ("sequence:float32:class_tokens=one", 5, None),
     ("sequence:float32:class_tokens=each:site=x", 3, (1.0, 4.0, 2.0)),
     ("sequence:float32:class_tokens=each:layout=zigzag:site=norm", 3, None),
     ("ring:float32:class_tokens=each:chunks=2", 5, None),
-    ("ring:float32:site=kv", 3, (2.0, 1.0, 4.0)),
-    ("tensor:float32", 2, None),
     ("tensor:float32", 5, None),
 ]
 
@@ -99,10 +96,9 @@ def test_a_mesh_equals_virtual_devices_and_sends_what_the_formula_says(spec, dev
     assert audit_hlo(program.as_text()).bytes_by_device() == sent
 
 
-@pytest.mark.parametrize("site", ["kv", "x"])
-def test_a_good_code_is_nearly_exact_and_a_poor_one_is_not(site):
+def test_a_good_code_is_nearly_exact_and_a_poor_one_is_not():
     error = lambda codec: np.abs(
-        tiny_vit.engine(f"sequence:{codec}:site={site}", 3).logits(tiny_vit.image()) - tiny_vit.single_features()
+        tiny_vit.engine(f"sequence:{codec}:site=x", 3).logits(tiny_vit.image()) - tiny_vit.single_features()
     ).mean()
     fine, coarse = error("int8"), error("int2")
     assert 1e-5 < fine < 0.1
@@ -131,9 +127,9 @@ def test_every_axis_has_a_name():
         assert ranks == jax.tree.map(len, param_axes(config), is_leaf=is_tuple)
 
 
-@pytest.mark.parametrize("spec", ["single", "sequence:int8", "tensor:float32"])
+@pytest.mark.parametrize("spec", ["sequence:int8", "tensor:float32"])
 def test_bfloat16_runs_under_strict_promotion_and_is_near_float32(spec):
-    found = tiny_vit.engine(spec, 1 if spec == "single" else 2, dtype="bfloat16").logits(tiny_vit.image())
+    found = tiny_vit.engine(spec, 2, dtype="bfloat16").logits(tiny_vit.image())
     assert found.dtype == np.float32
     error = np.abs(found - tiny_vit.single_features()).mean() / np.abs(tiny_vit.single_features()).mean()
     assert 1e-4 < error < 0.1

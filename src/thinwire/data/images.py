@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -100,9 +99,7 @@ def normalised(pixels: Pixels) -> Float[np.ndarray, "Y X 3"]:
     return (pixels.astype(np.float32) / 255 - _MEAN) / _STD
 
 
-def views(
-    split: Literal["calibration", "test"], side: int, count: int, seed: int = 0, name: str = DEFAULT
-) -> Float[np.ndarray, "W S S 3"]:
+def views(split: str, side: int, count: int, seed: int = 0, name: str = DEFAULT) -> Float[np.ndarray, "W S S 3"]:
     """``count`` normalised square views of a split's images, taking the images in turn.
 
     The first view of a test image is its middle, as one evaluates; all others are random crops, from ``seed``.

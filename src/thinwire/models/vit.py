@@ -23,8 +23,8 @@ from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.strategies.single import Single
 
 __all__ = [
-    "ViT", "check_inputs", "classify", "dims", "features", "forward", "inputs_spec", "param_axes", "param_shapes",
-    "patches", "unembed",
+    "ViT", "check_inputs", "classify", "dims", "embed", "features", "forward", "inputs_spec", "param_axes",
+    "param_shapes", "patches", "unembed",
 ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def forward(
     def layer(weights, x_TD, scope):
         return _layer(weights, config, x_TD, position_T, strategy, scope)
 
-    x_TD = _embed(params, inputs_T, position_T)
+    x_TD = embed(params, config, inputs_T, position_T)
     x_TD, emitted = run_layers(layer, params["layers"], x_TD, _unknown, strategy, setting, codecs, cache)
     return layer_norm(x_TD, params["final_norm"], params["final_norm_bias"], config.norm_eps), emitted
 
@@ -120,9 +120,13 @@ def _unknown(position_T):
     raise TypeError("what enters a vision Transformer elsewhere is not known here")
 
 
-def _embed(params: Tree, inputs_TP, position_T):
+def embed(
+    params: Tree, config: ViTConfig, inputs_T: Float[Array, "T P"], position_T: Int[Array, " T"]
+) -> Float[Array, "T D"]:
+    """What enters layer 0: patches projected, or the class token; and positions."""
+    del config
     patch_PD = params["patch"]
-    x_TD = inputs_TP.astype(patch_PD.dtype) @ patch_PD + params["patch_bias"][None]
+    x_TD = inputs_T.astype(patch_PD.dtype) @ patch_PD + params["patch_bias"][None]
     x_TD = jnp.where(position_T[:, None] == 0, params["class_token"][None], x_TD)
     return x_TD + positions_of(params["positions"], position_T)
 
