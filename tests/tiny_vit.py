@@ -27,7 +27,7 @@ def model(**changes) -> LoadedModel:
         x = rng.standard_normal(shape, np.float32)
         if name.endswith(("norm", "scale")):
             return 1 + np.float32(0.2) * x
-        return np.float32(0.3 if name.endswith("bias") else 0.2) * x
+        return np.float32(0.3 if name.endswith("bias") or name.startswith("b") else 0.2) * x
 
     shapes = vit.param_shapes(config)
     params = jax.tree_util.tree_map_with_path(draw, shapes, is_leaf=lambda x: isinstance(x, tuple))

@@ -30,14 +30,14 @@ def numpy_vit(params, config, rows_TP):
         w = {name: array[layer] for name, array in p["layers"].items()}
         scale = lambda name, w=w: w.get(name, 1.0)
         h = norm(x, w["attn_norm"], w["attn_norm_bias"])
-        out = np.zeros_like(x) + w["wo_bias"]
+        out = np.zeros_like(x) + w["bo"]
         for head in range(config.H):
-            q, k, v = (h @ w[f"w{n}"][:, head] + w[f"w{n}_bias"][head] for n in "qkv")
+            q, k, v = (h @ w[f"w{n}"][:, head] + w[f"b{n}"][head] for n in "qkv")
             score = np.exp(q @ k.T / np.sqrt(config.d))
             out += score / score.sum(-1, keepdims=True) @ v @ w["wo"][head]
         x = x + scale("attn_scale") * out
-        up = norm(x, w["mlp_norm"], w["mlp_norm_bias"]) @ w["w_up"] + w["w_up_bias"]
-        x = x + scale("mlp_scale") * (up * (1 + erf(up / np.sqrt(2))) / 2 @ w["w_down"] + w["w_down_bias"])
+        up = norm(x, w["mlp_norm"], w["mlp_norm_bias"]) @ w["w_up"] + w["b_up"]
+        x = x + scale("mlp_scale") * (up * (1 + erf(up / np.sqrt(2))) / 2 @ w["w_down"] + w["b_down"])
     return norm(x, p["final_norm"], p["final_norm_bias"])
 
 
@@ -51,14 +51,11 @@ def test_equals_an_independent_numpy_vit(changes):
 
 # (strategy, devices, split)
 EXACT = [
-    ("sequence:float32", 1, None),
     ("sequence:float32:class_tokens=each", 2, None),
     ("sequence:float32:class_tokens=one", 5, None),
     ("sequence:float32:class_tokens=each:site=x", 3, (1.0, 4.0, 2.0)),
     ("sequence:float32:class_tokens=each:layout=zigzag:site=norm", 3, None),
     ("ring:float32:class_tokens=each:chunks=2", 5, None),
-    ("ring:float32:site=kv", 3, (2.0, 1.0, 4.0)),
-    ("tensor:float32", 2, None),
     ("tensor:float32", 5, None),
 ]
 
@@ -99,10 +96,9 @@ def test_a_mesh_equals_virtual_devices_and_sends_what_the_formula_says(spec, dev
     assert audit_hlo(program.as_text()).bytes_by_device() == sent
 
 
-@pytest.mark.parametrize("site", ["kv", "x"])
-def test_a_good_code_is_nearly_exact_and_a_poor_one_is_not(site):
+def test_a_good_code_is_nearly_exact_and_a_poor_one_is_not():
     error = lambda codec: np.abs(
-        tiny_vit.engine(f"sequence:{codec}:site={site}", 3).logits(tiny_vit.image()) - tiny_vit.single_features()
+        tiny_vit.engine(f"sequence:{codec}:site=x", 3).logits(tiny_vit.image()) - tiny_vit.single_features()
     ).mean()
     fine, coarse = error("int8"), error("int2")
     assert 1e-5 < fine < 0.1
@@ -117,7 +113,7 @@ def test_flax_module_is_the_pure_functions():
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     begun = jax.jit(module.init)(jax.random.key(0), rows_TP)["params"]
     assert (np.asarray(begun["layers"]["attn_scale"]) == 1).all()
-    assert (np.asarray(begun["layers"]["wq_bias"]) == 0).all()
+    assert (np.asarray(begun["layers"]["bq"]) == 0).all()
     assert 0.015 < np.asarray(begun["layers"]["wq"]).std() < 0.025
     applied = jax.jit(module.apply)({"params": jax.tree.map(jnp.asarray, model.params)}, rows_TP)
     np.testing.assert_allclose(applied, tiny_vit.single_features(), atol=1e-6)
@@ -131,9 +127,9 @@ def test_every_axis_has_a_name():
         assert ranks == jax.tree.map(len, param_axes(config), is_leaf=is_tuple)
 
 
-@pytest.mark.parametrize("spec", ["single", "sequence:int8", "tensor:float32"])
+@pytest.mark.parametrize("spec", ["sequence:int8", "tensor:float32"])
 def test_bfloat16_runs_under_strict_promotion_and_is_near_float32(spec):
-    found = tiny_vit.engine(spec, 1 if spec == "single" else 2, dtype="bfloat16").logits(tiny_vit.image())
+    found = tiny_vit.engine(spec, 2, dtype="bfloat16").logits(tiny_vit.image())
     assert found.dtype == np.float32
     error = np.abs(found - tiny_vit.single_features()).mean() / np.abs(tiny_vit.single_features()).mean()
     assert 1e-4 < error < 0.1

@@ -1,15 +1,12 @@
 """A few labelled photographs, split by image into calibration and test, and views of them as a model reads them."""
 
 import dataclasses
-import io
 import re
-import zipfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from thinwire.errors import ThinwireError
 from thinwire.weights.catalogue import IMAGES
@@ -45,36 +42,34 @@ def labelled_images(split: str = "calibration", name: str = DEFAULT) -> list[Lab
     """
     if split not in SPLITS:
         raise ThinwireError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    return read_archive(fetch(IMAGES[name]))[SPLITS.index(split) :: len(SPLITS)]
+    return read_folder(fetch(IMAGES[name]).parent)[SPLITS.index(split) :: len(SPLITS)]
 
 
-def read_archive(path: Path) -> list[LabelledImage]:
-    """The images called ``imagenet_NUMBER_LABEL.jpg`` in a zip archive, by number.
+def read_folder(folder: Path) -> list[LabelledImage]:
+    """The images called ``imagenet_NUMBER_LABEL.jpg`` of a folder, by number.
 
     Raises:
-        ThinwireError: the archive or an image in it is damaged, or there is none.
+        ThinwireError: there are none, or one cannot be read.
     """
-    found: list[tuple[int, LabelledImage]] = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                matched = _NAME.fullmatch(member.rsplit("/", 1)[-1])
-                if matched:
-                    pixels = _decode(archive.read(member), member, path)
-                    found.append((int(matched[1]), LabelledImage(matched[0], int(matched[2]), pixels)))
-    except (OSError, zipfile.BadZipFile, EOFError) as e:
-        raise ThinwireError(f"{path} is not a readable archive of images ({e}): delete it to fetch it again") from e
+    found = sorted((int(match[1]), int(match[2]), match[0]) for match in map(_NAME.fullmatch, _names(folder)) if match)
     if not found:
-        raise ThinwireError(f"{path} holds no images called imagenet_NUMBER_LABEL.jpg")
-    return [image for _, image in sorted(found, key=lambda one: one[0])]
+        raise ThinwireError(f"{folder} holds no images called imagenet_NUMBER_LABEL.jpg")
+    return [LabelledImage(name, label, _pixels(folder / name)) for _, label, name in found]
 
 
-def _decode(raw: bytes, member: str, path: Path) -> Pixels:
+def _names(folder: Path) -> list[str]:
     try:
-        with Image.open(io.BytesIO(raw)) as image:
+        return [path.name for path in folder.iterdir()]
+    except OSError as e:
+        raise ThinwireError(f"cannot read {folder} ({e.strerror or e})") from e
+
+
+def _pixels(path: Path) -> Pixels:
+    try:
+        with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as e:
-        raise ThinwireError(f"{member} of {path} is no readable image ({e})") from e
+    except (OSError, SyntaxError, ValueError) as e:  # Pillow's own error is an OSError
+        raise ThinwireError(f"{path} is no readable image ({e}): delete it to fetch it again") from e
 
 
 def square(pixels: Pixels, side: int) -> UInt8[np.ndarray, "S S 3"]:
@@ -104,9 +99,7 @@ def normalised(pixels: Pixels) -> Float[np.ndarray, "Y X 3"]:
     return (pixels.astype(np.float32) / 255 - _MEAN) / _STD
 
 
-def views(
-    split: Literal["calibration", "test"], side: int, count: int, seed: int = 0, name: str = DEFAULT
-) -> Float[np.ndarray, "W S S 3"]:
+def views(split: str, side: int, count: int, seed: int = 0, name: str = DEFAULT) -> Float[np.ndarray, "W S S 3"]:
     """``count`` normalised square views of a split's images, taking the images in turn.
 
     The first view of a test image is its middle, as one evaluates; all others are random crops, from ``seed``.

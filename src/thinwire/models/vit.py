@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from thinwire.attention.call import AttentionCall
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
+from thinwire.models.blocks import attention_call, layer_norm, positions_of
 from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
 from thinwire.models.vit_config import ViTConfig, param_axes, param_shapes
@@ -23,8 +23,8 @@ from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.strategies.single import Single
 
 __all__ = [
-    "ViT", "check_inputs", "classify", "dims", "features", "forward", "inputs_spec", "param_axes", "param_shapes",
-    "patches", "unembed",
+    "ViT", "check_inputs", "classify", "dims", "embed", "features", "forward", "inputs_spec", "param_axes",
+    "param_shapes", "patches", "unembed",
 ]  # fmt: skip
 
 
@@ -86,9 +86,9 @@ def forward(
     def layer(weights, x_TD, scope):
         return _layer(weights, config, x_TD, position_T, strategy, scope)
 
-    x_TD = _embed(params, inputs_T, position_T)
+    x_TD = embed(params, config, inputs_T, position_T)
     x_TD, emitted = run_layers(layer, params["layers"], x_TD, _unknown, strategy, setting, codecs, cache)
-    return _layer_norm(x_TD, params["final_norm"], params["final_norm_bias"], config.norm_eps), emitted
+    return layer_norm(x_TD, params["final_norm"], params["final_norm_bias"], config.norm_eps), emitted
 
 
 def unembed(params: Tree, x_TD: Float[Array, "T D"]) -> Float[Array, "T D"]:
@@ -120,58 +120,35 @@ def _unknown(position_T):
     raise TypeError("what enters a vision Transformer elsewhere is not known here")
 
 
-def _embed(params: Tree, inputs_TP, position_T):
+def embed(
+    params: Tree, config: ViTConfig, inputs_T: Float[Array, "T P"], position_T: Int[Array, " T"]
+) -> Float[Array, "T D"]:
+    """What enters layer 0: patches projected, or the class token; and positions."""
+    del config
     patch_PD = params["patch"]
-    x_TD = inputs_TP.astype(patch_PD.dtype) @ patch_PD + params["patch_bias"][None]
+    x_TD = inputs_T.astype(patch_PD.dtype) @ patch_PD + params["patch_bias"][None]
     x_TD = jnp.where(position_T[:, None] == 0, params["class_token"][None], x_TD)
-    return x_TD + params["positions"][jnp.minimum(position_T, params["positions"].shape[0] - 1)]
+    return x_TD + positions_of(params["positions"], position_T)
 
 
 def _layer(w, config: ViTConfig, x_TD, position_T, strategy: Strategy, scope: LayerScope):
+    def norm(rows_TD, which):
+        return layer_norm(rows_TD, w[f"{which}_norm"], w[f"{which}_norm_bias"], config.norm_eps)
+
     def add(x_TD, partial_TD, site, bias, scale):
         # Behind the sum, which several devices may have had a part in: so the bias counts once.
         out_TD = strategy.reduce(scope, partial_TD, site).astype(x_TD.dtype) + w[bias][None]
         return x_TD + (out_TD * w[scale][None] if config.layer_scale else out_TD)
 
     with jax.named_scope("attention"):
-        h_TD = _layer_norm(x_TD, w["attn_norm"], w["attn_norm_bias"], config.norm_eps)
-        o_THd = strategy.attend(scope, _attention_call(w, config, x_TD, h_TD, position_T))
+        call = attention_call(w, x_TD, norm(x_TD, "attn"), position_T, lambda rows: norm(rows, "attn"), causal=False)
+        o_THd = strategy.attend(scope, call)
         partial_TD = jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"])
-        x_TD = add(x_TD, partial_TD, "attn_out", "wo_bias", "attn_scale")
+        x_TD = add(x_TD, partial_TD, "attn_out", "bo", "attn_scale")
     with jax.named_scope("mlp"):
-        h_TD = _layer_norm(x_TD, w["mlp_norm"], w["mlp_norm_bias"], config.norm_eps)
-        partial_TD = jax.nn.gelu(h_TD @ w["w_up"] + w["w_up_bias"][None], approximate=False) @ w["w_down"]
-        return add(x_TD, partial_TD, "mlp_out", "w_down_bias", "mlp_scale")
-
-
-def _attention_call(w, config: ViTConfig, x_TD, h_TD, position_T) -> AttentionCall:
-    def project(rows_TD, weight, bias):
-        return jnp.einsum("td,dhe->the", rows_TD, weight) + bias[None]
-
-    def keys_values(site, rows):
-        if site == "kv":
-            k, v = jnp.split(rows.reshape(rows.shape[0], -1, config.d), 2, axis=1)
-            return k, v
-        normed = _layer_norm(rows, w["attn_norm"], w["attn_norm_bias"], config.norm_eps) if site == "x" else rows
-        return project(normed, w["wk"], w["wk_bias"]), project(normed, w["wv"], w["wv_bias"])
-
-    k_THd, v_THd = keys_values("norm", h_TD)
-    return AttentionCall(
-        position_T=position_T,
-        q_THd=project(h_TD, w["wq"], w["wq_bias"]),
-        sites={"x": x_TD, "norm": h_TD, "kv": jnp.concatenate([k_THd, v_THd], axis=1).reshape(h_TD.shape[0], -1)},
-        keys_values=keys_values,
-        rotate=lambda x, position: x,  # positions were added to the patches
-        scale=config.d**-0.5,
-        causal=False,
-    )
-
-
-def _layer_norm(x_TD, gain_D, bias_D, eps):
-    x32 = x_TD.astype(jnp.float32)
-    x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    return (x32 * gain_D.astype(jnp.float32)[None] + bias_D.astype(jnp.float32)[None]).astype(x_TD.dtype)
+        up_TF = norm(x_TD, "mlp") @ w["w_up"] + w["b_up"][None]
+        partial_TD = jax.nn.gelu(up_TF, approximate=False) @ w["w_down"]
+        return add(x_TD, partial_TD, "mlp_out", "b_down", "mlp_scale")
 
 
 class ViT(TransformerModule):

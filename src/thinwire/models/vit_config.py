@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from thinwire.models.blocks import layer_axes, layer_shapes
+
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
@@ -36,53 +38,32 @@ class ViTConfig:
         return self.channels * self.patch**2
 
 
+_TOP = {
+    "patch": ("values", "width"),
+    "patch_bias": ("width",),
+    "class_token": ("width",),
+    "positions": ("position", "width"),
+    "final_norm": ("width",),
+    "final_norm_bias": ("width",),
+}
+_HEAD = {"head": ("width", "classes"), "head_bias": ("classes",)}
+_SCALES = ("attn_scale", "mlp_scale")
+
+
 def param_shapes(config: ViTConfig) -> dict:
     """The tree of array shapes; every array of ``layers`` has a leading axis of L."""
-    return _tree(config, {name: shape for name, (shape, _) in _top(config).items()}, 0)
+    c = config
+    sizes = {"values": c.values, "width": c.D, "position": c.tokens, "classes": c.classes}
+    top = {name: tuple(sizes[axis] for axis in axes) for name, axes in _top(c).items()}
+    scales = dict.fromkeys(_SCALES, (c.L, c.D)) if c.layer_scale else {}
+    return {**top, "layers": {**layer_shapes(c.L, c.D, c.H, c.F), **scales}}
 
 
 def param_axes(config: ViTConfig) -> dict:
     """The same tree with the meaning of each axis, by which strategies shard without knowing the model."""
-    return _tree(config, {name: axes for name, (_, axes) in _top(config).items()}, 1)
+    scales = dict.fromkeys(_SCALES, ("layer", "width")) if config.layer_scale else {}
+    return {**_top(config), "layers": {**layer_axes(), **scales}}
 
 
-def _tree(config: ViTConfig, top: dict, which: int) -> dict:
-    lead = ((config.L,), ("layer",))[which]
-    layers = {name: lead + both[which] for name, both in _layer(config).items()}
-    return {**top, "layers": layers}
-
-
-def _top(c: ViTConfig) -> dict[str, tuple[tuple, tuple]]:
-    arrays = {
-        "patch": ((c.values, c.D), ("values", "width")),
-        "patch_bias": ((c.D,), ("width",)),
-        "class_token": ((c.D,), ("width",)),
-        "positions": ((c.tokens, c.D), ("position", "width")),
-        "final_norm": ((c.D,), ("width",)),
-        "final_norm_bias": ((c.D,), ("width",)),
-    }
-    head = {"head": ((c.D, c.classes), ("width", "classes")), "head_bias": ((c.classes,), ("classes",))}
-    return {**arrays, **(head if c.classes else {})}
-
-
-def _layer(c: ViTConfig) -> dict[str, tuple[tuple, tuple]]:
-    arrays = {
-        "attn_norm": ((c.D,), ("width",)),
-        "attn_norm_bias": ((c.D,), ("width",)),
-        "wq": ((c.D, c.H, c.d), ("width", "heads", "head")),
-        "wq_bias": ((c.H, c.d), ("heads", "head")),
-        "wk": ((c.D, c.H, c.d), ("width", "kv_heads", "head")),
-        "wk_bias": ((c.H, c.d), ("kv_heads", "head")),
-        "wv": ((c.D, c.H, c.d), ("width", "kv_heads", "head")),
-        "wv_bias": ((c.H, c.d), ("kv_heads", "head")),
-        "wo": ((c.H, c.d, c.D), ("heads", "head", "width")),
-        "wo_bias": ((c.D,), ("width",)),
-        "mlp_norm": ((c.D,), ("width",)),
-        "mlp_norm_bias": ((c.D,), ("width",)),
-        "w_up": ((c.D, c.F), ("width", "hidden")),
-        "w_up_bias": ((c.F,), ("hidden",)),
-        "w_down": ((c.F, c.D), ("hidden", "width")),
-        "w_down_bias": ((c.D,), ("width",)),
-    }
-    scales = {"attn_scale": ((c.D,), ("width",)), "mlp_scale": ((c.D,), ("width",))}
-    return {**arrays, **(scales if c.layer_scale else {})}
+def _top(config: ViTConfig) -> dict[str, tuple[str, ...]]:
+    return _TOP | _HEAD if config.classes else _TOP

@@ -4,7 +4,6 @@ The registry is reached through its ordinary client (pip), which brings the user
 certificates; no address is written here.
 """
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -43,7 +42,7 @@ def is_cached(artifact: Artifact) -> bool:
 
 def _path(artifact: Artifact, member: Member) -> Path:
     folder = cache_dir() / artifact.registry / f"{artifact.package}-{artifact.version}"
-    return folder / (member.path.rsplit("/", 1)[-1] or "archive.zip")
+    return folder / member.path.rsplit("/", 1)[-1]
 
 
 def _missing(artifact: Artifact) -> list[Member]:
@@ -86,17 +85,12 @@ def _extract(archive: Path, artifact: Artifact, member: Member, target: Path) ->
     """Copy one member of a zip archive to ``target``, hashing it on the way; a wrong hash leaves nothing."""
     digest = hashlib.sha256()
     try:
-        with contextlib.ExitStack() as stack:
-            if member.path:
-                file = stack.enter_context(stack.enter_context(zipfile.ZipFile(archive)).open(member.path))
-            else:
-                file = stack.enter_context(archive.open("rb"))
-            out = stack.enter_context(atomic_write(target))
+        with zipfile.ZipFile(archive) as z, z.open(member.path) as file, atomic_write(target) as out:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
                 out.write(chunk)
             if digest.hexdigest() != member.sha256:
-                raise _mismatch(artifact, member.path or "the archive", member.sha256, digest.hexdigest())
+                raise _mismatch(artifact, member.path, member.sha256, digest.hexdigest())
     except KeyError as e:
         raise ThinwireError(f"{archive.name} holds no file {member.path}: report this as a bug of thinwire") from e
     except zipfile.BadZipFile as e:

@@ -4,6 +4,7 @@ Biases and norms keep their names in an export. Matrices lose theirs and are sto
 by one is still called after its module. The positions come in two pieces, those of the class token and of the patches.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def load_onnx(path: Path) -> tuple[ViTConfig, dict, None]:
 
 def _graph(path: Path) -> Any:
     try:
-        import onnx
+        onnx = importlib.import_module("onnx")
     except ImportError as e:
         raise ThinwireError(f"{path} needs the package onnx to be read: pip install 'thinwire[onnx]'") from e
     try:
@@ -49,7 +50,7 @@ def _graph(path: Path) -> Any:
 
 def _named(graph: Any, path: Path) -> dict[str, np.ndarray]:
     """The initialisers that matter by Hugging Face's names, matrices (out, in)."""
-    from onnx import numpy_helper
+    numpy_helper = importlib.import_module("onnx.numpy_helper")
 
     def array(name: str) -> np.ndarray:
         tensor = stored[name]
@@ -75,8 +76,8 @@ def _named(graph: Any, path: Path) -> dict[str, np.ndarray]:
             named[f"{module}.weight"] = array(anonymous[0]).T
         elif module == _BACKBONE + "embeddings" and node.op_type in ("Concat", "Reshape"):
             pieces[node.op_type] = array(anonymous[0])
-    both = [pieces.get("Concat"), pieces.get("Reshape")]
-    if any(piece is None or piece.ndim != 3 for piece in both) or both[0].shape[::2] != both[1].shape[::2]:
+    both = [pieces[kind] for kind in ("Concat", "Reshape") if kind in pieces]
+    if len(both) != 2 or any(piece.ndim != 3 or piece.shape[::2] != both[0].shape[::2] for piece in both):
         raise ThinwireError(f"{path} has no positions of a class token and of patches: it is no DINOv2 as exported")
     return {**named, f"{_BACKBONE}embeddings.position_embeddings": np.concatenate(both, axis=1)}
 

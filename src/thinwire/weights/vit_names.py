@@ -102,7 +102,7 @@ def hugging_face_format(config: ViTConfig) -> Format:
     }
     names = dict(_TOP)
     for leaf, module in (_DINOV2 if config.layer_scale else _VIT).items():
-        names[leaf] = f"encoder.layer.{{}}.{module}.weight"
-        names[f"{leaf}_bias"] = f"encoder.layer.{{}}.{module}.bias"
+        bias = f"{leaf}_bias" if leaf.endswith("norm") else f"b{leaf[1:]}"
+        names |= {leaf: f"encoder.layer.{{}}.{module}.weight", bias: f"encoder.layer.{{}}.{module}.bias"}
     places |= {leaf: Place(name, linear) for leaf, name in (names | _SCALES).items()}
     return Format("DINOv2" if config.layer_scale else "ViT", places, known_as)
