@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinwire.codecs import PredictiveVQ
+from thinwire.codecs import CODECS
 from thinwire.codecs.base import SHARED
 from thinwire.errors import ThinwireError
 from thinwire.training.predictive import balanced_rotation, learn_layers, shared_projection
 
 T, D, R = 23, 12, 5
-CODEC = PredictiveVQ(groups=4, size=8, rank=R, history=2)
+CODEC = CODECS["pvq"](groups=4, size=8, rank=R, history=2)
 
 
 def params(layer=0):
@@ -60,7 +60,7 @@ def test_token_features_look_back_and_never_ahead():
 
 def test_groups_that_do_not_divide():
     with pytest.raises(ThinwireError, match="12 values cannot be cut into 5"):
-        PredictiveVQ(groups=5).check(12)
+        CODECS["pvq"](groups=5).check(12)
 
 
 def test_rotation_is_inverted_and_balances_the_groups():
@@ -87,7 +87,7 @@ def test_learning_sends_less_of_what_can_be_predicted():
         rows.append((tokens @ mix + rows[-1] @ below + 0.3 * rng.standard_normal((n, D))).astype(np.float32))
     rows_LnD = np.stack(rows)
     kept = np.arange(n) % 10 != 9
-    codec = PredictiveVQ(groups=2, size=4, rank=features)
+    codec = CODECS["pvq"](groups=2, size=4, rank=features)
     features_nR = tokens @ shared_projection(tokens, rows_LnD, features)
     below = rows_LnD[0]
     for layer, (learnt, _) in enumerate(learn_layers(jax.random.key(0), codec, features_nR, rows_LnD, kept)):
