@@ -4,7 +4,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from thinwire.codecs import ALIASES, CODECS, PRESETS, BlockInt, GroupedVQ, PredictiveVQ
+from thinwire.codecs import (
+    ALIASES,
+    CODECS,
+    FSQ,
+    PRESETS,
+    BlockInt,
+    GroupedVQ,
+    LowRank,
+    ResidualVQ,
+    SegmentMeans,
+    Sign,
+    TopK,
+)  # fmt: skip
 from thinwire.errors import ThinwireError
 
 encode = jax.jit(lambda codec, params, x_TD: codec.encode(params, x_TD), static_argnums=0)
@@ -17,7 +29,21 @@ EACH = [
     ("int4", {"block": 5}),
     ("int2", {}),
     ("vq", {"groups": 3, "size": 10}),
+    ("rvq", {"groups": 3, "size": 10, "stages": 3}),
+    ("topk", {"keep": 5}),
+    ("topk", {"keep": 5, "bits": 8}),
+    ("lowrank", {"dims": 5}),
+    ("lowrank", {"dims": 5, "bits": 4}),
+    ("fsq", {"dims": 5, "levels": 3}),
+    ("fsq", {"dims": 5, "levels": 4}),
+    ("sign", {"block": 5}),
+    ("sign", {"block": 64, "centre": 0}),
+    ("means", {"length": 3}),
+    ("means", {"length": 3, "bits": 8}),
+    ("drop", {}),
 ]
+# Bits that a payload may be rounded up by: to bytes, and before that to whole words or segments.
+ROUNDED = {"fsq": 16 + 8, "means": 3 * 8 * 64}
 T, D = 7, 12
 
 
@@ -34,7 +60,7 @@ def test_payload_has_the_bytes_of_the_formula(name, options, key):
         payload = encode(codec, params, jax.random.normal(key, (tokens, D)))
         sent = sum(a.size * a.dtype.itemsize for a in payload.values())
         assert sent == codec.payload_bytes(tokens, D)
-        assert 0 <= 8 * sent - tokens * codec.bits_per_token(D) < 8
+        assert 0 <= 8 * sent - tokens * codec.bits_per_token(D) < ROUNDED.get(name, 8)
 
 
 @pytest.mark.parametrize(("name", "options"), EACH)
@@ -63,6 +89,7 @@ def test_no_rows(name, options):
 def test_a_name_makes_the_codec_of_that_name(name):
     codec = CODECS[name]()
     assert codec.name == ("pvq" if name in PRESETS else ALIASES.get(name, name))
+    assert codec.predicts == ("predict" in name or codec.name == "pvq")
     assert hash(codec) == hash(CODECS[name]())
     assert bool(codec.init_params(jax.random.key(0), 1, 48)) == codec.learns
 
@@ -73,6 +100,19 @@ def test_specs_are_canonical():
     assert CODECS["int4"](block=32).spec() == "int4:block=32"
     assert CODECS["vq"]().spec() == "vq:groups=16:size=1024"
     assert CODECS["vq"](size=16).spec() == "vq:groups=16:size=16"
+    assert CODECS["rvq"]().spec() == "rvq:groups=16:size=32:stages=2"
+    assert CODECS["topk"]().spec() == "topk:keep=16"
+    assert CODECS["lowrank"](bits=4).spec() == "lowrank:dims=16:bits=4"
+    assert CODECS["fsq"](levels=3).spec() == "fsq:dims=32:levels=3"
+    assert CODECS["sign"](centre=0).spec() == "sign:block=64:centre=0"
+    assert CODECS["means"](bits=8).spec() == "means:length=8:bits=8"
+    assert CODECS["drop"]().spec() == "drop"
+    # Codebooks on disk are found by these: they never change.
+    assert CODECS["pvq"]().spec() == "pvq:groups=48:size=32"
+    assert CODECS["predict+vq"](groups=4, rank=8).spec() == "pvq:groups=4:size=32:rank=8"
+    assert CODECS["extreme"](history=2).spec() == "pvq:groups=1:size=1024:history=2"
+    assert CODECS["predict+fsq"](dims=48, rank=0).spec() == "predict+fsq:dims=48:levels=4:rank=0"
+    assert CODECS["predict+int4"]().spec() == "predict+int4"
 
 
 @pytest.mark.parametrize(
@@ -81,10 +121,28 @@ def test_specs_are_canonical():
         (lambda: GroupedVQ(groups=0), "at least 1 group, not 0"),
         (lambda: GroupedVQ(size=1), "2 to 65536 codewords, not 1"),
         (lambda: GroupedVQ(size=65537), "not 65537"),
-        (lambda: PredictiveVQ(rank=-1), "rank is -1"),
-        (lambda: PredictiveVQ(history=0), "history is 0"),
+        (lambda: CODECS["pvq"](rank=-1), "rank is -1"),
+        (lambda: CODECS["pvq"](history=0), "history is 0"),
         (lambda: BlockInt(bits=3), "8, 4 or 2 bits, not 3"),
         (lambda: BlockInt(block=0), "at least 1 value, not 0"),
+        (lambda: ResidualVQ(stages=0), "at least 1 stage, not 0"),
+        (lambda: ResidualVQ(groups=0), "at least 1 group, not 0"),
+        (lambda: ResidualVQ(groups=5).check(12), "12 values cannot be cut into 5"),
+        (lambda: TopK(keep=0), "at least 1 entry, not 0"),
+        (lambda: TopK(bits=4), "16 or 8 bits, not 4"),
+        (lambda: TopK(keep=13).check(12), "12 values have no 13 to keep; use keep=12"),
+        (lambda: TopK().check(65537), "wider than the 65536"),
+        (lambda: LowRank(dims=0), "at least 1 coordinate, not dims=0"),
+        (lambda: LowRank(bits=2), "8 or 4 bits, not 2"),
+        (lambda: LowRank(dims=13).check(12), "12 values have no 13 coordinates; use dims=12"),
+        (lambda: FSQ(dims=0), "at least 1 coordinate, not dims=0"),
+        (lambda: FSQ(levels=1), "2 to 256 levels, not 1"),
+        (lambda: FSQ(levels=257), "2 to 256 levels, not 257"),
+        (lambda: FSQ(dims=13).check(12), "12 values have no 13 coordinates"),
+        (lambda: Sign(block=0), "at least 1 value, not 0"),
+        (lambda: Sign(centre=2), "centre=0.*not 2"),
+        (lambda: SegmentMeans(length=0), "at least 1 row, not length=0"),
+        (lambda: SegmentMeans(bits=4), "16 or 8 bits, not 4"),
         (lambda: GroupedVQ(groups=5).check(12), "12 values cannot be cut into 5 .* 1, 2, 3, 4, 6, 12"),
     ],
 )

@@ -4,58 +4,20 @@ The dense masked reference is written here on its own: one (T, T) softmax whose 
 and key are on one device, and from decoded keys elsewhere.
 """
 
-import dataclasses
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinwire.attention.call import AttentionCall
-from thinwire.dims import ModelDims
-from thinwire.strategies import parse_strategy
-from thinwire.strategies.base import LayerScope, Setting
-from thinwire.wire.spmd import spmd
+import one_attention
+from one_attention import CODEBOOK, KV, H, K, Q, T, d, keys_values, turn
 
-T, H, K, d = 17, 6, 2, 4
-DIMS = ModelDims(1, H * d, H, K, d, 8, 3, 10, 64, causal=True)
 CODEC = "vq:groups=4:size=8"
-RNG = np.random.default_rng(0)
-CODEBOOK = RNG.standard_normal((4, 8, 2 * K * d // 4), np.float32)
-Q = RNG.standard_normal((T, H, d), np.float32)
-KV = RNG.standard_normal((T, 2 * K * d), np.float32)
 
 
-def turn(x_THd, position_T):
-    """A position code that differs at every position and pads harmlessly."""
-    angle = jnp.minimum(position_T, T).astype(jnp.float32)[:, None, None] * 0.3
-    a, b = jnp.split(x_THd, 2, axis=-1)
-    return jnp.concatenate([a * jnp.cos(angle) - b * jnp.sin(angle), b * jnp.cos(angle) + a * jnp.sin(angle)], axis=-1)
-
-
-def keys_values(site, rows):
-    assert site == "kv"
-    k, v = jnp.split(rows.reshape(rows.shape[0], 2 * K, d), 2, axis=1)
-    return k, v
-
-
-@functools.cache
 def program(spec, devices, split, causal):
-    """A single attention by the strategy on virtual devices: (q, kv) of the sequence -> outputs of the sequence."""
-    dims = dataclasses.replace(DIMS, causal=causal)
-    strategy = parse_strategy(spec)
-    setting = Setting(dims, strategy.layout(dims, T, devices, split))
-
-    def local(q_TD, kv_TE):
-        position_R = strategy.positions(setting)
-        rows = jnp.minimum(position_R, T - 1)
-        scope = LayerScope(setting, {"kv": {"codebook": jnp.asarray(CODEBOOK)}}, {}, ())
-        call = AttentionCall(position_R, q_TD[rows], {"kv": kv_TE[rows]}, keys_values, turn, d**-0.5, causal)
-        return strategy.attend(scope, call)
-
-    run = jax.jit(spmd(local, devices, (False, False)))
-    return lambda q, kv: setting.layout.join(np.asarray(run(q, kv))), setting.layout
+    """The attention with ``CODEBOOK``: (q, kv) of the sequence -> outputs of the sequence; and the layout."""
+    run, layout = one_attention.program(spec, devices, split, causal)
+    return lambda q, kv: run(q, kv, {"codebook": jnp.asarray(CODEBOOK)}), layout
 
 
 def nearest(kv):

@@ -2,7 +2,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinwire.codecs import CODECS, BlockInt, Float, GroupedVQ
+from thinwire.codecs import (
+    CODECS,
+    FSQ,
+    BlockInt,
+    Drop,
+    Float,
+    GroupedVQ,
+    LowRank,
+    Predictive,
+    ResidualVQ,
+    SegmentMeans,
+    Sign,
+    TopK,
+)  # fmt: skip
 from thinwire.errors import ThinwireError
 from thinwire.strategies import (
     STRATEGIES,
@@ -15,10 +28,22 @@ from thinwire.strategies import (
     parse_strategy,
 )  # fmt: skip
 
+some = st.integers(1, 300)
+quantisers = st.one_of(
+    st.builds(BlockInt, st.sampled_from([8, 4, 2]), some),
+    st.builds(GroupedVQ, some, st.integers(2, 65536)),
+    st.builds(ResidualVQ, some, st.integers(2, 65536), st.integers(1, 8)),
+    st.builds(TopK, some, st.sampled_from([16, 8])),
+    st.builds(LowRank, some, st.sampled_from([8, 4])),
+    st.builds(FSQ, some, st.integers(2, 256)),
+    st.builds(Sign, some, st.sampled_from([0, 1])),
+    st.builds(SegmentMeans, some, st.sampled_from([16, 8])),
+    st.just(Drop()),
+)
 codecs = st.one_of(
     st.builds(Float, st.sampled_from(["float32", "bfloat16", "float16"])),
-    st.builds(BlockInt, st.sampled_from([8, 4, 2]), st.integers(1, 300)),
-    st.builds(GroupedVQ, st.integers(1, 300), st.integers(2, 65536)),
+    quantisers,
+    st.builds(Predictive, quantisers, st.integers(0, 300), st.integers(1, 4)),
 )
 sequence = {
     "codec": codecs,
@@ -50,6 +75,8 @@ def test_short_strings_mean_the_defaults():
     assert parse_strategy("ring:chunks=2") == Ring(Float("float32"), chunks=2)
     assert parse_strategy("tensor:int4:block=32") == Tensor(BlockInt(4, 32))
     assert parse_strategy("sequence:vq:groups=4:site=x:size=256") == Sequence(GroupedVQ(4, 256), site="x")
+    assert parse_codec("predict+fsq:rank=8:levels=3:dims=5") == Predictive(FSQ(5, 3), rank=8)
+    assert parse_codec("predict+vq") == parse_codec("pvq") == parse_codec("quality") == Predictive(GroupedVQ(48, 32))
     assert parse_strategy("sequence:bf16").codec == Float("bfloat16")
     assert parse_strategy("sequence:vq:groups=16").spec() == "sequence:vq:groups=16:size=1024"
     assert parse_strategy("sequence:int8:layout=zigzag:sink=0").spec() == "sequence:int8:sink=0:layout=zigzag"
@@ -98,12 +125,16 @@ def test_lists():
         ("sequence:vq:groups=many", 3, "groups must be a whole number, not 'many'"),
         ("sequence:vq:groups=1.5", 3, "groups must be a whole number, not '1.5'"),
         ("ring:chunks=x", 2, "chunks must be a whole number"),
+        ("sequence:predict+vqq", 2, "did you mean 'predict+vq'"),
+        ("sequence:predict+fsq:level=4", 3, "did you mean 'levels'"),
+        ("sequence:drop:block=4", 3, "no option 'block'"),
         ("single:int8", 2, "takes no codec"),
         ("single:sink=1", 2, "no option 'sink'"),
         ("sequence:vq:groups=0", None, "at least 1 group, not 0"),
         ("sequence:vq:groups=-3", None, "at least 1 group"),
         ("sequence:vq:size=1", None, "not 1"),
         ("sequence:vq:size=65537", None, "not 65537"),
+        ("sequence:predict+fsq:levels=1", None, "2 to 256 levels, not 1"),
         ("tensor:int8:block=0", None, "at least 1 value"),
         ("sequence:int8:site=foo", None, "site=foo"),
         ("sequence:int8:sink=2", None, "sink=2"),

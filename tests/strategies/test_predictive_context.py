@@ -47,6 +47,23 @@ def test_formula_and_ledger_agree(name):
     assert engine.strategy.bits_per_token(engine.dims) == 6 * 3 / 2  # one of two layers
 
 
+def test_without_token_features_layer_0_is_sent_like_the_others():
+    engine = tiny.engine("sequence:pvq:groups=6:size=8:rank=0", 3)
+    _, ledger = engine.lower(tiny.TOKENS)
+    assert ledger.bytes_by_device() == engine.traffic(tiny.TOKENS).bytes_by_device
+    assert set(ledger.by_layer()) == {0, 1}
+    assert engine.strategy.bits_per_token(engine.dims) == 6 * 3
+    assert np.isfinite(engine.logits(tiny.ids())).all()
+
+
+def test_what_is_predicted_is_seen_though_nothing_is_sent():
+    engine = tiny.engine("sequence:predict+drop:rank=7", 3)
+    assert engine.traffic(tiny.TOKENS).bytes_by_device == engine.traffic(tiny.TOKENS).messages_by_device == (0, 0, 0)
+    changed = tiny.ids().copy()
+    changed[3] = (changed[3] + 1) % 64
+    assert np.abs(engine.logits(changed)[-1] - engine.logits(tiny.ids())[-1]).max() > 1e-3
+
+
 def test_generation_goes_on_from_what_was_seen():
     engine = tiny.engine(f"sequence:{PVQ}", 3)
     tokens = list(engine.generate(tiny.ids(), 3))
@@ -63,4 +80,4 @@ def test_where_it_has_no_meaning_it_is_refused():
 
 def test_presets_are_codecs_with_options():
     assert parse_strategy("sequence:quality").spec() == "sequence:pvq:groups=48:size=32"
-    assert parse_strategy("sequence:balanced:groups=32").codec.groups == 32
+    assert parse_strategy("sequence:balanced:groups=32").codec.quantiser.groups == 32

@@ -8,12 +8,14 @@ import pytest
 
 import tiny
 from thinwire.codebooks import store
+from thinwire.codecs.base import SHARED
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.metrics import distance
 from thinwire.models import llama
 from thinwire.strategies import parse_strategy
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
+from thinwire.training.samples import HISTORY, TOKENS_BACK
 
 SPEC = "sequence:vq:groups=6:size=16"
 TENSOR, DEVICES = "tensor:vq:groups=6:size=16", 3
@@ -83,6 +85,36 @@ def test_what_does_not_fit_is_refused(learnt, change, spec, words):
     with pytest.raises(ThinwireError, match=words) as error:
         check(learnt.manifest, model, parse_strategy(spec), DEVICES)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("codec", "names"),
+    [
+        ("rvq:groups=6:size=8:stages=2", {"codebook"}),
+        ("lowrank:dims=9", {"mean", "basis", "step"}),
+        ("fsq:dims=9:levels=5", {"mean", "basis", "step"}),
+        ("sign", {"mean"}),
+        ("predict+rvq:groups=6:size=8:stages=2:rank=4", {"codebook"}),
+        ("predict+fsq:dims=9:levels=5:rank=0", {"mean", "basis", "step"}),
+        ("predict+topk:keep=5:rank=4", set()),
+        ("predict+drop:rank=4", set()),
+    ],
+)
+def test_every_codec_that_learns_is_learnt_and_saved(codec, names, tmp_path):
+    """From rows that follow from their tokens and the layer below, with noise."""
+    strategy, model, rng = parse_strategy(f"sequence:{codec}"), tiny.model(), np.random.default_rng(0)
+    history = rng.integers(0, tiny.CONFIG.V, (1, 300, TOKENS_BACK)).astype(np.int32)
+    below = model.params["embed"][history[0, :, 0]]
+    rows = np.stack([below, below[:, ::-1] + 0.1 * rng.standard_normal(below.shape)]).astype(np.float32) + 3
+    learn(model, strategy, 1, {"kv": rows, HISTORY: history}, JOB, {}, out=tmp_path / "set")
+    saved = store.load(tmp_path / "set")
+    predicted = {"predict", "bias", "analysis", "synthesis"} if strategy.codec.predicts else set()
+    assert saved.arrays["kv"].keys() == names | predicted
+    assert (SHARED in saved.arrays) == strategy.codec.knows_tokens
+    check(saved.manifest, model, strategy, 1)
+    error = [layer["relative_error"] for layer in saved.manifest.health["kv"]]
+    assert (error[0] == 0) == strategy.codec.knows_tokens  # layer 0 is exact where tokens are known
+    assert error[1] < 1 or not strategy.codec.sends
 
 
 def test_partial_sums_belong_to_a_number_of_devices(learnt_tensor):

@@ -21,7 +21,7 @@ class FSQ(Codec):
 
     Params: ``{"mean": (D,), "basis": (D, r), "step": (r,)}``, float32; each coordinate's step is the one that leaves
     least error on the calibration rows. Beyond the outer levels coordinates are clipped, where a trained FSQ bounds
-    them by tanh. Payload: ``{"codes": (bytes,) uint8}``, mixed radix: as many digits as serve best go into words of at
+    them by tanh. Payload: ``{"codes": (bytes,) uint8}``, mixed radix: as many digits as serve best share words of at
     most 16 bits (3 levels cost 1.6 bits, not 2; see ``pack_digits``), no header. [Mentzer et al., FSQ]
 
     Attributes:
