@@ -61,7 +61,7 @@ REFUSED = {
     "a decoder": (BERT_TINY, {"is_decoder": True}, "is_decoder"),
     "tanh": (BERT_TINY, {"hidden_act": "gelu_new"}, "hidden_act"),
     "one layer less": (BERT_TINY, {"num_hidden_layers": 1}, r"encoder\.layer\.1\..* \(and 15 more\)"),
-    "another family": (BERT_TINY, {"model_type": "roberta"}, "type 'roberta'; supported are llama, gpt2, bert"),
+    "another family": (BERT_TINY, {"model_type": "roberta"}, "type 'roberta'; supported are llama"),
 }
 
 
