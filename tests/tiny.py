@@ -1,4 +1,4 @@
-"""A tiny random Llama whose every part matters, and codebooks for it."""
+"""A tiny random model of each family of language, whose every part matters, and codebooks for it; mostly a Llama."""
 
 import dataclasses
 import functools
@@ -8,19 +8,27 @@ import numpy as np
 
 from thinwire.codecs.base import SHARED
 from thinwire.engine import Engine
+from thinwire.models.bert_config import BertConfig
+from thinwire.models.families import FAMILIES
+from thinwire.models.gpt2_config import GPT2Config
 from thinwire.models.llama_config import LlamaConfig
 from thinwire.strategies import parse_strategy
 from thinwire.weights.load import LoadedModel
 from thinwire.weights.shapes import random_params
 
 CONFIG = LlamaConfig(D=48, L=2, H=9, K=3, d=8, F=100, V=64, context=64)
+CONFIGS = {
+    "llama": CONFIG,
+    "gpt2": GPT2Config(D=48, L=2, H=6, F=100, V=64, context=64),
+    "bert": BertConfig(D=48, L=2, H=6, F=100, V=64, context=64),
+}
 TOKENS = 37
 
 
 @functools.cache
-def model(**changes) -> LoadedModel:
+def model(family: str = "llama", **changes) -> LoadedModel:
     """Random weights, large enough for attention to be far from uniform; ``changes`` to the configuration."""
-    config = dataclasses.replace(CONFIG, **changes)
+    config = dataclasses.replace(CONFIGS[family], **changes)
     rng = np.random.default_rng(1)
 
     def stretched(path, x):
@@ -29,7 +37,7 @@ def model(**changes) -> LoadedModel:
         return 10 * x
 
     params = jax.tree_util.tree_map_with_path(stretched, random_params(config))
-    return LoadedModel("tiny", "llama", config, params, None, "0" * 64)
+    return LoadedModel("tiny", family, config, params, None, "0" * 64)
 
 
 def ids(tokens: int = TOKENS, seed: int = 0) -> np.ndarray:
@@ -50,17 +58,11 @@ def codebooks(strategy, dims, seed: int = 0) -> dict:
 
 
 def engine(spec: str, where=1, split=None, dtype: str = "float32", **changes) -> Engine:
-    """The tiny model by the strategy ``spec``, with random codebooks where it needs some."""
+    """The tiny model (``changes`` as of ``model``) by a strategy, with random codebooks where it needs some."""
     strategy = parse_strategy(spec)
     tiny = model(**changes)
-    dims = _dims(tiny)
+    dims = FAMILIES[tiny.family].dims(tiny.config)
     return Engine(tiny, strategy, where, codebooks(strategy, dims), split, dtype)
-
-
-def _dims(tiny: LoadedModel):
-    from thinwire.models import llama
-
-    return llama.dims(tiny.config)
 
 
 @functools.cache

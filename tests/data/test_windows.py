@@ -55,6 +55,13 @@ def test_prefix_begins_every_window():
     assert not np.any(cut[:, 1:] == 7)
 
 
+def test_prefix_and_suffix_count_as_tokens_of_a_window():
+    cut = windows(LONG, Letters(prefix=(7,), suffix=(8, 9)), 10, 3, seed=0)
+    assert cut.shape == (3, 10)
+    np.testing.assert_array_equal(cut[:, [0, 8, 9]], [[7, 8, 9]] * 3)
+    assert all(text_of(row[1:8]) in "".join(LONG) for row in cut)
+
+
 @pytest.mark.parametrize(
     ("documents", "length", "count", "words"),
     [

