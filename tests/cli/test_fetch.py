@@ -7,7 +7,7 @@ import pytest
 from thinwire.cli import fetch as cli
 from thinwire.cli.main import main
 from thinwire.errors import ThinwireError
-from thinwire.weights.catalogue import MODELS, TEXTS
+from thinwire.weights.catalogue import IMAGES, MODELS, TEXTS
 
 CONTENT = b"weights"
 
@@ -67,10 +67,10 @@ def test_json(registry, capsys):
 def test_list_names_everything_and_fetches_nothing(registry, capsys):
     assert main(["fetch", "--list"]) == 0
     out = capsys.readouterr().out
-    for name in (*MODELS, *TEXTS):
+    for name in (*MODELS, *TEXTS, *IMAGES):
         assert name in out
     assert main(["fetch", "--list", "--json"]) == 0
-    assert {entry["name"] for entry in json.loads(capsys.readouterr().out)} == {*MODELS, *TEXTS}
+    assert {entry["name"] for entry in json.loads(capsys.readouterr().out)} == {*MODELS, *TEXTS, *IMAGES}
     assert registry == []
 
 

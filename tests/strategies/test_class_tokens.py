@@ -1,5 +1,8 @@
 """A class token for each device: what it sees, who sees it, and what becomes of the copies."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from thinwire.wire.spmd import spmd
 DEVICES = 3
 
 
+@functools.cache
 def by_device(spec, other_on_1=False, **changes):
     """The rows of every device (N, 1 + R, D), and their layout; device 1 may have another class token."""
     engine = tiny_vit.engine(spec, DEVICES, **changes)
@@ -30,7 +34,7 @@ def by_device(spec, other_on_1=False, **changes):
         params = {**params, "class_token": token_D}
         return vit.forward(params, engine.model.config, own_RP, position_R, engine.strategy, setting, codecs)[0]
 
-    run = spmd(local, DEVICES, (False, False, False))
+    run = jax.jit(spmd(local, DEVICES, (False, False, False)))
     return np.asarray(run(engine._params, engine._codecs, jnp.asarray(tiny_vit.image()))), setting.layout
 
 

@@ -127,7 +127,7 @@ def check_layouts(model: LoadedModel, strategies: list[Strategy], args: argparse
     if not dims.language:
         raise ThinwireError(
             f"{model.name} gives features and no perplexity to compare; measure an encoder of text with "
-            "python -m eval.embeddings."
+            "python -m eval.embeddings, one of images with python -m eval.features."
         )
     for strategy in strategies:
         strategy.check(dims)

@@ -13,7 +13,7 @@ from thinwire.errors import ThinwireError
 from thinwire.reports.json_file import to_json
 from thinwire.reports.rows import as_bytes
 from thinwire.weights import fetch as registry
-from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
+from thinwire.weights.catalogue import IMAGES, MODELS, TEXTS, Artifact
 from thinwire.weights.hub import fetch_from_hub
 
 NAME = "fetch"
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.names:
         raise ThinwireError("fetch: name what to fetch; see `thinwire fetch --list`")
-    known = {**MODELS, **TEXTS}
+    known = {**MODELS, **TEXTS, **IMAGES}
     for name in args.names:  # all of them before the first download
         if name not in known and "/" not in name:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -82,7 +82,7 @@ def _fetch(name: str, artifact: Artifact | None) -> dict[str, Any]:
 def _entry(name: str, artifact: Artifact) -> dict[str, Any]:
     return {
         "name": name,
-        "kind": "model" if name in MODELS else "text",
+        "kind": "model" if name in MODELS else "text" if name in TEXTS else "images",
         "path": None,
         "size": sum(member.size for member in artifact.members),
         "sha256": artifact.sha256,
@@ -101,7 +101,7 @@ def _tell(result: dict[str, Any]) -> None:
 
 def _list(as_json: bool) -> None:
     entries = []
-    for name, artifact in {**MODELS, **TEXTS}.items():
+    for name, artifact in {**MODELS, **TEXTS, **IMAGES}.items():
         path = registry.cached_path(artifact)
         here = registry.is_cached(artifact)
         entries.append(
