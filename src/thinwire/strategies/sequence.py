@@ -5,6 +5,8 @@ it ASTRA's mixed-precision attention. One all-gather of one payload a layer.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -89,30 +91,35 @@ class Sequence(Strategy):
             return self.absorb(scope, call, remote, parts, payloads, other)
 
         devices = jnp.arange(scope.setting.layout.devices)
-        parts, seen_NRD = lax.scan(from_device, parts, (devices, gathered_N))
-        self.hand_on(scope, call, seen_NRD)
+        parts, kept_N = lax.scan(from_device, parts, (devices, gathered_N))
+        self.hand_on(scope, call, kept_N)
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
     def absorb(self, scope: LayerScope, call: AttentionCall, remote: RemoteAttention, parts, payloads, other):
-        """Attends to device ``other``'s payloads; hands out its rows as decoded where somebody wants them later."""
+        """Attends to device ``other``'s payloads; also returns what somebody wants of them later (``kept``)."""
         seen = lambda: self.decode(scope, call, payloads, other)
         if not self.keeps(scope):
-            return remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other)), ()
+            parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other))
+            return parts, self.kept(scope, payloads, None)
         seen_RD = remote.if_needed(other, seen)
-        return remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other)), seen_RD
+        parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other))
+        return parts, self.kept(scope, payloads, seen_RD)
 
     def keeps(self, scope: LayerScope) -> bool:
         """Whether rows as decoded are wanted beyond this layer's attention."""
-        return self.codec.predicts or scope.setting.keep_cache
+        return self.codec.predicts or scope.setting.keep_cache == "seen"
 
-    def hand_on(self, scope: LayerScope, call: AttentionCall, seen_NRD) -> None:
+    def kept(self, scope: LayerScope, payloads, seen_RD) -> dict[str, Any]:
+        """What is wanted later of one device's payloads: its rows as decoded, the payloads themselves."""
+        rows = {"seen": seen_RD} if self.keeps(scope) else {}
+        return rows | ({"payloads": payloads} if scope.setting.keep_cache == "codes" else {})
+
+    def hand_on(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
         """Carries every device's rows as decoded to the next layer, and emits a cache, where that is wanted."""
         if self.codec.predicts:
-            scope.carried = {**scope.carried, "below": seen_NRD}
+            scope.carried = {**scope.carried, "below": kept_N["seen"]}
         if scope.setting.keep_cache:
-            devices = jnp.arange(scope.setting.layout.devices)
-            k_v = jax.vmap(lambda seen_RD, n: self.keys_values(scope, call, seen_RD, n))(seen_NRD, devices)
-            self.emit_cache(scope, call, *k_v)
+            self.emit_cache(scope, call, kept_N)
 
     def begin(self, scope: LayerScope, call: AttentionCall):
         """What needs no communication: attention to the own and the shared tokens."""
@@ -189,15 +196,30 @@ class Sequence(Strategy):
             return None
         return {name: values_NRX[device, start:stop] for name, values_NRX in scope.carried.items()}
 
-    def emit_cache(self, scope: LayerScope, call: AttentionCall, k_NRKd, v_NRKd):
-        """Emits what this device has seen: shared rows, then every device's rows, its own exact ones among them."""
-        S, me = scope.setting.layout.shared, collectives.device_index()
+    def emit_cache(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
+        """Emits the shared rows, then the own ones, all exact; or every device's with the own exact ones among them."""
+        layout, keep = scope.setting.layout, scope.setting.keep_cache
+        S, me = layout.shared, collectives.device_index()
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
         k_TKd = call.rotate(k_TKd, call.position_T)
+        if keep != "seen":
+            scope.emitted["cache"] = {"k": k_TKd, "v": v_TKd}
+            if keep == "codes":
+                scope.emitted["payloads"] = self._same_in_all_layers(scope, call, kept_N["payloads"])
+            return
+        devices = jnp.arange(layout.devices)
+        k_NRKd, v_NRKd = jax.vmap(lambda seen_RD, n: self.keys_values(scope, call, seen_RD, n))(kept_N["seen"], devices)
         mixed = lambda seen, exact: jnp.concatenate(
             [exact[:S], seen.at[me].set(exact[S:]).reshape(-1, *exact.shape[1:])]
         )
         scope.emitted["cache"] = {"k": mixed(k_NRKd, k_TKd), "v": mixed(v_NRKd, v_TKd)}
+
+    def _same_in_all_layers(self, scope: LayerScope, call: AttentionCall, payloads_N):
+        """The payloads; of a layer that sends none, as many zeros, since what is emitted is stacked over layers."""
+        if not scope.first:
+            return payloads_N
+        like = jax.eval_shape(lambda: self.encode(scope, call))
+        return jax.tree.map(lambda x: jnp.zeros((scope.setting.layout.devices, *x.shape), x.dtype), like)
 
     def gather_cache(self, setting, cache):
         """The mixed cache of the device that holds the last token."""
