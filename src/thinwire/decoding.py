@@ -16,10 +16,11 @@ from thinwire.dims import ModelDims
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.layout import PAD
+from thinwire.models.families import FAMILIES
 from thinwire.sampling import Draw, choose
 from thinwire.strategies.base import Keep, Setting, Strategy, Traffic
 from thinwire.strategies.cached import Cached
-from thinwire.strategies.recalled import Recalled
+from thinwire.strategies.recalled import Recalled, with_payloads
 from thinwire.strategies.scattered import Scattered
 from thinwire.strategies.sequence import Sequence
 from thinwire.strategies.single import Single, with_positions
@@ -88,10 +89,12 @@ class Decoding(abc.ABC):
 
     def _local(self, strategy: Strategy, setting: Setting, params, token, position, cache, codecs=None, prompt=None):
         """One token through the model on one device: its logits (V,), and what the strategy emits."""
-        x_TD, emitted = self.engine.family.forward(
-            params, self.engine.model.config, token[None], position[None], strategy, setting, codecs, cache, prompt
+        model = self.engine.model
+        family = FAMILIES[model.family]
+        x_TD, emitted = family.forward(
+            params, model.config, token[None], position[None], strategy, setting, codecs, cache, prompt
         )
-        return self.engine.family.unembed(params, x_TD)[0], emitted
+        return family.unembed(params, x_TD)[0], emitted
 
 
 class OnOne(Decoding):
@@ -138,8 +141,7 @@ class OnOneCoded(Decoding):
         positions_C = np.concatenate([np.arange(setting.layout.shared), setting.layout.positions_NR[last]])
         own = grown(with_positions(out["cache"], positions_C), room)
         payloads = jax.tree.map(lambda x: x[:, others], out["payloads"])
-        layers = {"own": own, "payloads": payloads}
-        return logits_V, jax.device_put({"layers": layers, "prompt": np.asarray(ids_T, np.int32)})
+        return logits_V, jax.device_put({"cache": with_payloads(own, payloads), "prompt": np.asarray(ids_T, np.int32)})
 
     @property
     def weights(self):
@@ -153,17 +155,17 @@ class OnOneCoded(Decoding):
     def function(self, weights, token, position, state, draw):
         """Nothing is sent; the prompt's length and layout are known when it is traced."""
         params, codecs = weights
-        setting, layers = self.engine.setting(len(state["prompt"])), state["layers"]
+        setting, cache, ids_T = self.engine.setting(len(state["prompt"])), state["cache"], state["prompt"]
         prompt = self.engine.strategy
         assert isinstance(prompt, Sequence)
         strategy = Recalled(prompt.codec, prompt, tuple(self._last_and_others(setting)[1]))
-        logits_V, emitted = self._local(strategy, setting, params, token, position, layers, codecs, state["prompt"])
-        state = {**state, "layers": {**layers, "own": emitted["own"]}}
+        logits_V, emitted = self._local(strategy, setting, params, token, position, cache, codecs, ids_T)
+        state = {"cache": {**cache, **emitted["cache"]}, "prompt": ids_T}
         return Step(choose(logits_V, draw), logits_V, state)
 
     def cache(self, state):
         """Without the prompt, which the embedding of a codec that predicts is looked up by."""
-        return state["layers"]
+        return state["cache"]
 
     @staticmethod
     def _last_and_others(setting: Setting) -> tuple[int, list[int]]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.layout import TokenLayout
-from thinwire.models.families import FAMILIES, Family
+from thinwire.models.families import FAMILIES
 from thinwire.strategies.base import Keep, Setting, Strategy, Traffic
 from thinwire.weights.load import LoadedModel
 from thinwire.wire import ledger
@@ -169,11 +169,6 @@ class Engine:
     def _last(self, ids_T, out):
         device = int(self.layout(len(ids_T)).places[0][-1])
         return fetch(out["logits"])[device, 0]
-
-    @property
-    def family(self) -> Family:
-        """The functions of the model's family."""
-        return self._family
 
     @property
     def params(self) -> Any:

@@ -50,7 +50,7 @@ def generate(
     """
     how = decoding(engine, decode)
     check_length(engine.model, len(ids_T), max_tokens)
-    ids_T = engine.family.check_inputs(engine.model.config, ids_T)
+    ids_T = FAMILIES[engine.model.family].check_inputs(engine.model.config, ids_T)
     engine.layout(len(ids_T))
     ends = set(engine.model.tokenizer.eos_ids) if engine.model.tokenizer else set()
     return _tokens(how, ids_T, max_tokens, sampling or Sampling(), ends)

@@ -54,4 +54,4 @@ def test_processes_equal_virtual_devices(count, tmp_path):
             np.testing.assert_allclose(found[f"logits{number}"], virtual, atol=1e-5, err_msg=spec)
     tokens = list(tiny.engine("single").generate(tiny.ids(13), 4)) if count == 2 else []
     for found in everybody:
-        assert found["tokens"].tolist() == tokens
+        assert found["tokens_one"].tolist() == found["tokens_all"].tolist() == tokens

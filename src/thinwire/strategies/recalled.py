@@ -1,6 +1,8 @@
 """Generation, one token at a time, on one device that keeps the other devices' rows as the codes in which they came."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -17,8 +19,9 @@ from thinwire.strategies.sequence import Sequence
 class Recalled(Strategy):
     """New tokens attend to a cache of own rows and, layer by layer, to the others' as decoded anew for each token.
 
-    It saves memory and costs time. The setting is that of the prompt. The cache of a layer has two parts: ``own`` as in
-    ``Cached``, and ``payloads``, one for each of the ``others``.
+    It saves memory and costs time. The setting is that of the prompt. The cache of a layer is the own rows as in
+    ``Cached``, which are emitted with the new token's, and beside them the payloads of the ``others``, as
+    ``with_payloads`` names them.
 
     Attributes:
         codec: of the payloads.
@@ -41,7 +44,7 @@ class Recalled(Strategy):
 
     def attend(self, scope, call):
         """One token against the own rows, itself, and what is decoded."""
-        part, scope.emitted["own"] = attend_to_cache(scope.cache["own"], call)
+        part, scope.emitted["cache"] = attend_to_cache(scope.cache, call)
         q_THd = call.rotate(call.q_THd, call.position_T)
         positions_NR = jnp.asarray(scope.setting.layout.positions_NR)
 
@@ -55,7 +58,7 @@ class Recalled(Strategy):
 
         others = jnp.asarray(self.others, jnp.int32)
         if self.others:
-            part, seen_MRD = lax.scan(from_device, part, (others, scope.cache["payloads"]))
+            part, seen_MRD = lax.scan(from_device, part, (others, _payloads(scope.cache)))
             if self.codec.predicts:
                 scope.carried = {**scope.carried, "below": scope.carried["below"].at[others].set(seen_MRD)}
         return finish(part)
@@ -71,3 +74,18 @@ class Recalled(Strategy):
         site = self.prompt.sites(dims)[0]
         decoding = self.codec.decode_flops(dims.site_dim(site)) + (0 if site == "kv" else dims.kv_flops())
         return (dims.row_flops() + dims.kv_flops() + layout.tokens * dims.pair_flops() + rows * decoding,)
+
+
+def with_payloads(cache: Mapping[str, Any], payloads: list[dict[str, Any]]) -> dict[str, Any]:
+    """A cache and, named by their places in the list, the arrays of payloads."""
+    named = {f"payload.{i}.{name}": x for i, payload in enumerate(payloads) for name, x in payload.items()}
+    return {**cache, **named}
+
+
+def _payloads(cache: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for key, x in cache.items():
+        if key.startswith("payload."):
+            _, place, name = key.split(".")
+            found.setdefault(int(place), {})[name] = x
+    return [found[place] for place in sorted(found)]
