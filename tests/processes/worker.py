@@ -25,8 +25,7 @@ def main(index: int, count: int, port: int, folder: str) -> None:
             np.testing.assert_array_equal(values, rows, err_msg=name)
         for number, (spec, split) in enumerate(runs(count)):
             found[f"logits{number}"] = tiny.engine(spec, mesh, split).logits(tiny.ids())
-        for decode in ("one", "all"):
-            found[f"tokens_{decode}"] = np.array(generated(count, mesh, decode))
+        found |= {f"tokens_{decode}": np.array(tokens) for decode, tokens in generated(count, mesh).items()}
         np.savez(f"{folder}/found{index}.npz", **found)
     finally:
         jax.distributed.shutdown()
@@ -39,12 +38,15 @@ def runs(count: int):
     return vq if count > 2 else [*vq, ("ring:int8", None), ("tensor:float32", None)]
 
 
-def generated(count: int, mesh, decode: str) -> list[int]:
+def generated(count: int, mesh) -> dict[str, list[int]]:
     """Tokens that only follow if every process has the whole cache, or hears what the others attend to."""
     import tiny
     from thinwire.generation import generate
 
-    return [] if count > 2 else list(generate(tiny.engine("sequence:float32", mesh), tiny.ids(13), 4, decode=decode))
+    if count > 2:  # many processes share the cores
+        return {"one": [], "all": []}
+    engine = tiny.engine("sequence:float32", mesh)
+    return {how: list(generate(engine, tiny.ids(13), 4, decode=how)) for how in ("one", "all")}
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decode",
         default="one",
         metavar="HOW",
-        help="who goes on after the prompt: 'one' device with all it has decoded, or 'all', each with its own tokens "
-        f"exactly, at a few kB a token; one of {', '.join(DECODINGS)} (default: one)",
+        help="who goes on after the prompt: 'one' device with all that it has decoded, or 'all', each with its own "
+        f"tokens exactly, at a few kB a layer and token; there are {', '.join(DECODINGS)} (default: one)",
     )
     parser.add_argument(
         "--temperature", type=float, default=0.0, metavar="X", help="0 takes the likeliest (default: 0)"
