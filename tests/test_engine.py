@@ -1,80 +1,15 @@
-import copy
-import dataclasses
 import functools
 
 import numpy as np
 import pytest
 
 import tiny
-from thinwire.engine import Engine, Sampling
+from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.strategies import parse_strategy
 
 PROMPT = tiny.ids(13)
 single = functools.cache(lambda: tiny.engine("single"))  # what it has compiled serves all tests
-
-
-def greedy_without_a_cache(prompt, count):
-    """The reference: all logits again for each token, at one padded length (what follows cannot be seen)."""
-    engine = single()
-    ids = list(prompt)
-    for _ in range(count):
-        padded = np.zeros(len(prompt) + count, np.int32)
-        padded[: len(ids)] = ids
-        ids.append(int(engine.logits(padded)[len(ids) - 1].argmax()))
-    return ids[len(prompt) :]
-
-
-def test_greedy_generation_equals_repeated_whole_passes():
-    expected = greedy_without_a_cache(PROMPT, 8)
-    assert len(set(expected)) > 2  # not a rut that hides mistakes
-    assert list(single().generate(PROMPT, 8)) == expected
-    for spec, devices, split in (
-        ("sequence:float32:sink=1", 3, (1.0, 3.0, 2.0)),
-        ("ring:float32:chunks=2", 3, None),
-        ("tensor:float32", 2, None),
-    ):
-        assert list(tiny.engine(spec, devices, split).generate(PROMPT, 8)) == expected, spec
-
-
-def test_coded_context_is_kept_as_it_was_seen():
-    """One more prompt token by a pass, or by the cache of the last device: the same token follows."""
-    engine = tiny.engine("sequence:vq:groups=6:size=16", 2)
-    first, second = engine.generate(PROMPT, 2)
-    assert first == int(engine.time_to_first_token(PROMPT).argmax())
-    np.testing.assert_array_equal(engine.time_to_first_token(PROMPT), engine.logits(PROMPT)[-1])
-    # The last device goes on alone: its own tokens exact and the others' decoded, which is what a longer pass does
-    # where the split leaves the first device's tokens as they were.
-    longer = tiny.engine("sequence:vq:groups=6:size=16", 2, (6.0, 7.0))
-    assert engine.layout(13).lengths == (*longer.layout(14).lengths[:1], 6)
-    assert second == int(longer.time_to_first_token(np.append(PROMPT, first).astype(np.int32)).argmax())
-
-
-def test_sampling_is_reproducible_by_its_seed():
-    engine = single()
-    draw = lambda seed, temperature=1.0: list(engine.generate(PROMPT, 8, Sampling(temperature, seed)))
-    assert draw(0) == draw(0)
-    assert draw(0) != draw(1)
-    assert draw(3, temperature=1e-4) == list(engine.generate(PROMPT, 8))  # cold: the likeliest
-
-
-def test_generation_stops_at_an_end_token_without_telling_it():
-    tokens = list(single().generate(PROMPT, 8))
-    stop = tokens[4]
-
-    class Ends:
-        eos_ids = (stop,)
-
-    engine = copy.copy(single())  # with what is compiled
-    engine.model = dataclasses.replace(engine.model)
-    object.__setattr__(engine.model, "tokenizer", Ends())  # frozen, and a whole tokenizer is not needed
-    found = list(engine.generate(PROMPT, 8))
-    assert found == tokens[: tokens.index(stop)]
-
-
-def test_the_context_is_used_to_its_last_token():
-    context = tiny.CONFIG.context
-    assert len(list(single().generate(tiny.ids(context - 2), 2))) == 2
 
 
 VQ = "sequence:vq:groups=6:size=16"

@@ -20,7 +20,7 @@ COLLECTIVES = {
 @pytest.mark.parametrize("spec", COLLECTIVES)
 def test_lowers_for_cpu_cuda_and_tpu(spec):
     engine = tiny.engine(spec, make_mesh(8))
-    program = engine._build(tiny.TOKENS, "last", keep_cache=False)
+    program = engine._build(tiny.TOKENS, "last")
     ids = jax.ShapeDtypeStruct((tiny.TOKENS,), np.int32)
     exported = export.export(program, platforms=["cpu", "cuda", "tpu"])(engine._params, engine._codecs, ids)
     assert exported.nr_devices == 8

@@ -1,9 +1,8 @@
-"""A model, a strategy and a place to run: the compiled programs, what they send, and generation from them."""
+"""A model, a strategy and a place to run: the compiled programs, and what they send."""
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,25 +12,18 @@ from jaxtyping import Float, Int
 
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
-from thinwire.layout import PAD, TokenLayout
+from thinwire.layout import TokenLayout
 from thinwire.models.families import FAMILIES
-from thinwire.strategies.base import Setting, Strategy, Traffic
-from thinwire.strategies.cached import Cached
-from thinwire.strategies.single import Single
+from thinwire.strategies.base import Keep, Setting, Strategy, Traffic
 from thinwire.weights.load import LoadedModel
 from thinwire.wire import ledger
 from thinwire.wire.spmd import fetch, put, spmd
 
+if TYPE_CHECKING:
+    from thinwire.sampling import Sampling
+
 Codecs = Mapping[str, Mapping[str, Any]]
 Inputs = Int[np.ndarray, " T"] | Float[np.ndarray, "T P"]  # one row a token: its id, or the values of a patch
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen: the likeliest at temperature 0, else drawn."""
-
-    temperature: float = 0.0
-    seed: int = 0
 
 
 class Engine:
@@ -99,8 +91,8 @@ class Engine:
             )
         return self.strategy.layout(self.dims, tokens, self.devices, self.split)
 
-    def prepare(self, tokens: int, logits: str = "all", keep_cache: bool = False) -> None:
-        """Compiles now what ``logits`` (or with ``last`` and a cache ``generate``) will run on so many tokens."""
+    def prepare(self, tokens: int, logits: str = "all", keep_cache: Keep = "") -> None:
+        """Compiles now what ``logits`` (or with ``last`` and a cache ``prefill``) will run on so many tokens."""
         key = (tokens, logits, keep_cache)
         if key not in self._programs:
             spec = self._family.inputs_spec(self.model.config, tokens)
@@ -109,42 +101,29 @@ class Engine:
 
     def logits(self, ids_T: Inputs) -> Float[np.ndarray, "T V"]:
         """Logits of every position, or the features of a model that gives those; float32, on the host."""
-        out = self._run(ids_T, "all", keep_cache=False)
-        return self.strategy.join(self._setting(len(ids_T)), fetch(out["logits"]))
+        out = self._run(ids_T, "all")
+        return self.strategy.join(self.setting(len(ids_T)), fetch(out["logits"]))
 
     def time_to_first_token(self, ids_T: Inputs) -> Float[np.ndarray, " V"]:
         """Logits of the last position only, as a prefill makes them."""
-        return self._last(ids_T, self._run(ids_T, "last", keep_cache=False))
+        return self._last(ids_T, self._run(ids_T, "last"))
+
+    def prefill(self, ids_T: Int[np.ndarray, " T"], keep_cache: Keep) -> tuple[Float[np.ndarray, " V"], dict[str, Any]]:
+        """Logits of the last position, on the host, and what a continuation needs of each device, where it is."""
+        out = self._run(ids_T, "last", keep_cache)
+        return self._last(ids_T, out), {name: value for name, value in out.items() if name != "logits"}
 
     def generate(
-        self, ids_T: Int[np.ndarray, " T"], max_tokens: int, sampling: Sampling | None = None
+        self, ids_T: Int[np.ndarray, " T"], max_tokens: int, sampling: "Sampling | None" = None, decode: str = "one"
     ) -> Iterator[int]:
-        """Reads the prompt by the strategy, then goes on token by token on one device.
+        """Reads the prompt by the strategy and goes on token by token: ``thinwire.generation.generate``."""
+        from thinwire.generation import generate
 
-        That device decodes with what it has after the prefill: its own tokens exact, the others' as decoded. Stops
-        after ``max_tokens`` or, without yielding it, at an end token.
-        """
-        sampling = sampling or Sampling()
-        check_length(self.model, len(ids_T), max_tokens)
-        out = self._run(ids_T, "last", keep_cache=True)
-        cache = self.strategy.gather_cache(self._setting(len(ids_T)), fetch(out["cache"]))
-        cache = jax.device_put(_grown(cache, max_tokens))
-        key = jax.random.key(sampling.seed)
-        ends = set(self.model.tokenizer.eos_ids) if self.model.tokenizer else set()
-        logits_V = self._last(ids_T, out)
-        for step in range(max_tokens):
-            token = int(_choose(logits_V, jax.random.fold_in(key, step), sampling.temperature))
-            if token in ends:
-                return
-            yield token
-            if step + 1 < max_tokens:
-                position = np.array([len(ids_T) + step], np.int32)
-                new, cache = self._decode(self._whole_params, np.array([token], np.int32), position, cache)
-                logits_V = np.asarray(new)
+        return generate(self, ids_T, max_tokens, sampling, decode)
 
     def traffic(self, tokens: int) -> Traffic:
         """Bytes and messages of each device, and rounds, in a whole pass, by formula."""
-        layer = self.strategy.traffic(self._setting(tokens))
+        layer = self.strategy.traffic(self.setting(tokens))
         layers = self.strategy.coded_layers(self.dims)
         times = lambda row: tuple(layers * x for x in row)
         return Traffic(times(layer.bytes_by_device), times(layer.messages_by_device), layers * layer.rounds)
@@ -152,28 +131,29 @@ class Engine:
     def flops(self, tokens: int) -> tuple[float, ...]:
         """FLOPs of each device in a prefill of ``tokens`` tokens (the head, if there is one, for one token)."""
         head = 2.0 * self.dims.width * self.dims.vocab if self.dims.language else 0.0
-        return tuple(self.dims.layers * f + head for f in self.strategy.flops(self._setting(tokens)))
+        return tuple(self.dims.layers * f + head for f in self.strategy.flops(self.setting(tokens)))
 
     def lower(self, tokens: int, logits: str = "last") -> tuple[jax.stages.Lowered, ledger.Ledger]:
         """The program of a pass over ``tokens`` tokens, lowered afresh, and the ledger of what it sends."""
-        function = self._build(tokens, logits, keep_cache=False)
+        function = self._build(tokens, logits)
         with ledger.recording() as record:
             inputs = self._family.inputs_spec(self.model.config, tokens)
             lowered = function.lower(self._params, self._codecs, inputs)
         return lowered, record
 
-    def _setting(self, tokens: int, keep_cache: bool = False) -> Setting:
+    def setting(self, tokens: int, keep_cache: Keep = "") -> Setting:
+        """What is fixed in a program over so many tokens."""
         return Setting(self.dims, self.layout(tokens), keep_cache)
 
-    def _run(self, ids_T, logits: str, keep_cache: bool):
+    def _run(self, ids_T, logits: str, keep_cache: Keep = ""):
         ids_T = self._family.check_inputs(self.model.config, ids_T)
         key = (len(ids_T), logits, keep_cache)
         if key not in self._programs:
             self._programs[key] = self._build(*key)
         return self._programs[key](self._params, self._codecs, put(ids_T, self.where, False))
 
-    def _build(self, tokens: int, logits: str, keep_cache: bool):
-        setting = self._setting(tokens, keep_cache)
+    def _build(self, tokens: int, logits: str, keep_cache: Keep = ""):
+        setting = self.setting(tokens, keep_cache)
         last_row = int(setting.layout.places[1][-1])
 
         def local(params, codecs, ids_T):
@@ -191,56 +171,29 @@ class Engine:
         device = int(self.layout(len(ids_T)).places[0][-1])
         return fetch(out["logits"])[device, 0]
 
+    @property
+    def params(self) -> Any:
+        """The weights in place: of each device its part, or on every device all of them."""
+        return self._params
+
     @functools.cached_property
-    def _whole_params(self):
+    def whole_params(self) -> Any:
+        """All weights on this process's default device."""
         if isinstance(self.where, int) and not any(jax.tree.leaves(self._sharded)):
             return self._params
         return jax.device_put(cast(self.model.params, self.dtype))
 
+    @property
+    def codecs(self) -> Codecs:
+        """The codec's learnt arrays in place, on every device the same."""
+        return self._codecs
+
     @functools.cached_property
-    def _decode(self):
-        single = Single()
-        setting = Setting(self.dims, single.layout(self.dims, 1, 1, None))
-
-        def step(params, ids_T, position_T, cache):
-            x_TD, emitted = self._family.forward(
-                params, self.model.config, ids_T, position_T, Cached(), setting, None, cache
-            )
-            return self._family.unembed(params, x_TD)[0], emitted["cache"]
-
-        return jax.jit(step, donate_argnums=3)
-
-
-def check_length(model: LoadedModel, prompt: int, new: int) -> None:
-    """Raises ThinwireError where a prompt of so many tokens cannot be continued by so many."""
-    dims = FAMILIES[model.family].dims(model.config)
-    if not (dims.causal and dims.language):
-        raise ThinwireError(f"{model.name} reads a whole input at once and continues nothing; name a language model.")
-    context = dims.context
-    if new < 1:
-        raise ThinwireError(f"max-tokens is {new}; ask for at least 1.")
-    if prompt < 1:
-        raise ThinwireError("The prompt is empty; give at least one token.")
-    if prompt + new > context:
-        raise ThinwireError(
-            f"{prompt} prompt tokens and {new} new ones are more than the {context} that {model.name} reads; "
-            "shorten one of them."
-        )
+    def decodings(self) -> dict[str, Any]:
+        """How this engine's prefills are gone on from, with what is compiled for it; kept by ``generation``."""
+        return {}
 
 
 def cast(tree: Any, dtype: str) -> Any:
     """The arrays of a tree in another type, on the host; those that have it already are left where they are."""
     return jax.tree.map(lambda x: x if x.dtype == dtype else np.asarray(x).astype(dtype), tree)
-
-
-def _grown(cache, room):
-    """The cache with ``room`` empty rows behind it."""
-    empty = {"k": 0, "v": 0, "position": PAD}
-    pad = lambda x, fill: np.concatenate([x, np.full((x.shape[0], room, *x.shape[2:]), fill, x.dtype)], axis=1)
-    return {name: pad(np.asarray(values), empty[name]) for name, values in cache.items()}
-
-
-def _choose(logits_V, key, temperature):
-    if temperature == 0:
-        return np.argmax(logits_V)
-    return jax.random.categorical(key, jnp.asarray(logits_V) / temperature)

@@ -25,7 +25,7 @@ def main(index: int, count: int, port: int, folder: str) -> None:
             np.testing.assert_array_equal(values, rows, err_msg=name)
         for number, (spec, split) in enumerate(runs(count)):
             found[f"logits{number}"] = tiny.engine(spec, mesh, split).logits(tiny.ids())
-        found["tokens"] = np.array(generated(count, mesh))
+        found |= {f"tokens_{decode}": np.array(tokens) for decode, tokens in generated(count, mesh).items()}
         np.savez(f"{folder}/found{index}.npz", **found)
     finally:
         jax.distributed.shutdown()
@@ -38,11 +38,15 @@ def runs(count: int):
     return vq if count > 2 else [*vq, ("ring:int8", None), ("tensor:float32", None)]
 
 
-def generated(count: int, mesh) -> list[int]:
-    """Tokens that only follow if every process has the whole cache."""
+def generated(count: int, mesh) -> dict[str, list[int]]:
+    """Tokens that only follow if every process has the whole cache, or hears what the others attend to."""
     import tiny
+    from thinwire.generation import generate
 
-    return [] if count > 2 else list(tiny.engine("sequence:float32", mesh).generate(tiny.ids(13), 4))
+    if count > 2:  # many processes share the cores
+        return {"one": [], "all": []}
+    engine = tiny.engine("sequence:float32", mesh)
+    return {how: list(generate(engine, tiny.ids(13), 4, decode=how)) for how in ("one", "all")}
 
 
 if __name__ == "__main__":

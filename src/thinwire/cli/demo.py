@@ -4,7 +4,8 @@ import argparse
 import time
 
 from thinwire.cli import compare, console, inputs
-from thinwire.engine import Engine, check_length
+from thinwire.engine import Engine
+from thinwire.generation import check_length, generate
 from thinwire.reports.html import write_html
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import latency_plot, quality_plot, save_figure
@@ -73,4 +74,4 @@ def _continue(comparing: compare.Comparing, strategy: Strategy) -> str:
     devices = 1 if isinstance(strategy, Single) else args.devices
     engine = Engine(model, strategy, devices, comparing.codecs_of(strategy), dtype=args.dtype)
     assert model.tokenizer is not None
-    return model.tokenizer.decode(list(engine.generate(comparing.windows_WT[0], args.max_tokens)))
+    return model.tokenizer.decode(list(generate(engine, comparing.windows_WT[0], args.max_tokens)))

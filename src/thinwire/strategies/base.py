@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,11 @@ from jaxtyping import Array, Float, Int
 from thinwire.attention.call import AttentionCall
 from thinwire.codecs.base import Codec, CodecParams
 from thinwire.dims import ModelDims
-from thinwire.layout import TokenLayout, contiguous
+from thinwire.layout import PAD, TokenLayout, contiguous
+
+# Which keys and values a prefill emits for generation, of each device: none; all that it has seen, its own exact and
+# the others' as decoded; its own only; its own, and the others' payloads as they came.
+Keep = Literal["", "seen", "own", "codes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Setting:
 
     dims: ModelDims
     layout: TokenLayout
-    keep_cache: bool = False  # emit the keys and values that each device has seen, for generation
+    keep_cache: Keep = ""
 
 
 @dataclasses.dataclass
@@ -30,7 +34,7 @@ class LayerScope:
 
     setting: Setting
     codecs: Mapping[str, CodecParams]  # learnt arrays of the codec, by site
-    cache: Mapping[str, Array]  # this layer's part of a cache, for strategies that decode with one
+    cache: Mapping[str, Any]  # this layer's part of a cache, for strategies that decode with one
     carried: Any  # handed from layer to layer, for codecs that predict a layer from the one below
     inputs: Callable[[Array], Array] | None = None  # positions (T,) -> what enters layer 0 there, of the whole prompt
     first: bool = False  # layer 0, run apart because its context follows from the tokens alone
@@ -50,6 +54,7 @@ class Strategy(abc.ABC):
     """Who owns which tokens and weights, and what is sent. Frozen dataclasses; they know no model by name."""
 
     name: ClassVar[str]
+    splits_tokens: ClassVar[bool] = True  # a device has all heads of its own tokens, not some heads of all tokens
     codec: Codec
 
     def layout(self, dims: ModelDims, tokens: int, devices: int, split: tuple[float, ...] | None) -> TokenLayout:
@@ -128,6 +133,16 @@ class Strategy(abc.ABC):
         device, _ = setting.layout.places
         last = int(device[-1])
         return {name: np.asarray(values[last]) for name, values in cache.items()}
+
+    def own_positions(self, setting: Setting) -> Int[np.ndarray, "N C"]:
+        """The positions of the rows that each device emits as its own, PAD where a row is empty.
+
+        A shared token is device 0's alone, so that it counts once where the devices' attention is merged.
+        """
+        layout = setting.layout
+        shared = np.full((layout.devices, layout.shared), PAD, np.int32)
+        shared[0] = np.arange(layout.shared)
+        return np.concatenate([shared, layout.positions_NR], axis=1)
 
     def options(self) -> dict[str, Any]:
         """The options that differ from their defaults, as they are written."""

@@ -1,10 +1,13 @@
 """Generation, one token at a time, from a cache of keys and values that one device holds."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
-from thinwire.attention.partial import finish, partial_attention
+from thinwire.attention.call import AttentionCall
+from thinwire.attention.partial import Partial, finish, partial_attention
 from thinwire.codecs.base import Codec
 from thinwire.codecs.floats import Float
 from thinwire.layout import PAD
@@ -24,18 +27,8 @@ class Cached(Strategy):
 
     def attend(self, scope, call):
         """One token against everything cached, and itself."""
-        cache = scope.cache
-        row = jnp.argmax(cache["position"] == PAD)
-        k_CKd, v_CKd, position_C = cache["k"], cache["v"], cache["position"]
-        position_T = call.position_T
-        k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
-        k_CKd = k_CKd.at[row].set(call.rotate(k_TKd, position_T)[0].astype(k_CKd.dtype))
-        v_CKd = v_CKd.at[row].set(v_TKd[0].astype(v_CKd.dtype))
-        position_C = position_C.at[row].set(position_T[0])
-        scope.emitted["cache"] = {"k": k_CKd, "v": v_CKd, "position": position_C}
-        q_THd = call.rotate(call.q_THd, position_T)
-        visible = position_C[None] <= position_T[:, None]
-        return finish(partial_attention(q_THd, k_CKd, v_CKd, visible, call.scale))
+        part, scope.emitted["cache"] = attend_to_cache(scope.cache, call)
+        return finish(part)
 
     def traffic(self, setting):
         """Nothing."""
@@ -45,3 +38,18 @@ class Cached(Strategy):
         """Of one token against the whole context."""
         dims = setting.dims
         return (dims.row_flops() + dims.kv_flops() + setting.layout.tokens * dims.pair_flops(),)
+
+
+def attend_to_cache(
+    cache: Mapping[str, Array], call: AttentionCall, keep: bool | Bool[Array, ""] = True
+) -> tuple[Partial, dict[str, Array]]:
+    """One token against the rows of a cache, itself among them if ``keep``; and the cache with it."""
+    position_C, position_T = cache["position"], call.position_T
+    row = jnp.where(keep, jnp.argmax(position_C == PAD), len(position_C))  # beyond the end nothing is written
+    put = lambda rows, new: rows.at[row].set(new[0].astype(rows.dtype), mode="drop")
+    k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
+    k_CKd, v_CKd = put(cache["k"], call.rotate(k_TKd, position_T)), put(cache["v"], v_TKd)
+    position_C = put(position_C, position_T)
+    visible_TC = position_C[None] <= position_T[:, None]
+    part = partial_attention(call.rotate(call.q_THd, position_T), k_CKd, v_CKd, visible_TC, call.scale)
+    return part, {"k": k_CKd, "v": v_CKd, "position": position_C}

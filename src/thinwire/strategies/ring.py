@@ -42,7 +42,8 @@ class Ring(Sequence):
         # Each hop sends on what has come before it attends to it, so that the two can overlap.
         incoming = shift(own) if count > 1 else own
         remote, parts, shared_out = self.begin(scope, call)
-        kept = [self.decode(scope, call, own, me)[None] if self.keeps(scope) else ()]
+        mine = self.kept(scope, own, self.decode(scope, call, own, me) if self.keeps(scope) else None)
+        kept = [jax.tree.map(lambda x: x[None], mine)]
 
         def hop(carry, step):
             incoming, parts = carry
@@ -57,7 +58,7 @@ class Ring(Sequence):
         if count > 1:
             parts, seen = self.absorb(scope, call, remote, parts, incoming, (me - count + 1) % count)
             kept.append(jax.tree.map(lambda x: x[None], seen))
-        by_hop = jax.tree.map(lambda *seen: jnp.concatenate(seen), *kept)
+        by_hop = jax.tree.map(lambda *hops: jnp.concatenate(hops), *kept)
         order = (me - jnp.arange(count)) % count  # device n's rows came at hop me − n
         self.hand_on(scope, call, jax.tree.map(lambda x: x[order], by_hop))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])

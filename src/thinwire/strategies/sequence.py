@@ -5,6 +5,8 @@ it ASTRA's mixed-precision attention. One all-gather of one payload a layer.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +125,7 @@ class Sequence(Strategy):
         remote, parts, shared_out = self.begin(scope, call)
         if self.alone:
             if scope.setting.keep_cache:
-                self.emit_cache(scope, call)
+                self.emit_cache(scope, call, {"payloads": []})
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
         own = self.encode(scope, call)
         gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
@@ -133,17 +135,19 @@ class Sequence(Strategy):
             return self.absorb(scope, call, remote, parts, payloads, other)
 
         devices = jnp.arange(scope.setting.layout.devices)
-        parts, seen_NRD = lax.scan(from_device, parts, (devices, gathered_N))
-        self.hand_on(scope, call, seen_NRD)
+        parts, kept_N = lax.scan(from_device, parts, (devices, gathered_N))
+        self.hand_on(scope, call, kept_N)
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
     def absorb(self, scope: LayerScope, call: AttentionCall, remote: RemoteAttention, parts, payloads, other):
-        """Attends to device ``other``'s payloads; hands out its rows as decoded where somebody wants them later."""
+        """Attends to device ``other``'s payloads; also returns what somebody wants of them later (``kept``)."""
         seen = lambda: self.decode(scope, call, payloads, other)
         if not self.keeps(scope):
-            return remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other)), ()
+            parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other))
+            return parts, self.kept(scope, payloads, None)
         seen_RD = remote.if_needed(other, seen)
-        return remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other)), seen_RD
+        parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other))
+        return parts, self.kept(scope, payloads, seen_RD)
 
     @property
     def alone(self) -> bool:
@@ -152,16 +156,19 @@ class Sequence(Strategy):
 
     def keeps(self, scope: LayerScope) -> bool:
         """Whether rows as decoded are wanted beyond this layer's attention."""
-        return self.codec.predicts or scope.setting.keep_cache
+        return self.codec.predicts or scope.setting.keep_cache == "seen"
 
-    def hand_on(self, scope: LayerScope, call: AttentionCall, seen_NRD) -> None:
+    def kept(self, scope: LayerScope, payloads, seen_RD) -> dict[str, Any]:
+        """What is wanted later of one device's payloads: its rows as decoded, the payloads themselves."""
+        rows = {"seen": seen_RD} if self.keeps(scope) else {}
+        return rows | ({"payloads": payloads} if scope.setting.keep_cache == "codes" else {})
+
+    def hand_on(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
         """Carries every device's rows as decoded to the next layer, and emits a cache, where that is wanted."""
         if self.codec.predicts:
-            scope.carried = {**scope.carried, "below": seen_NRD}
+            scope.carried = {**scope.carried, "below": kept_N["seen"]}
         if scope.setting.keep_cache:
-            devices = jnp.arange(scope.setting.layout.devices)
-            k_v = jax.vmap(lambda seen_RD, n: self.keys_values(scope, call, seen_RD, n))(seen_NRD, devices)
-            self.emit_cache(scope, call, *k_v)
+            self.emit_cache(scope, call, kept_N)
 
     def begin(self, scope: LayerScope, call: AttentionCall):
         """What needs no communication: attention to the own and the shared tokens.
@@ -262,28 +269,42 @@ class Sequence(Strategy):
             known_NRX["valid"] = jnp.asarray(scope.setting.layout.valid_NR)
         return {name: values_NRX[device, start:stop] for name, values_NRX in known_NRX.items()}
 
-    def emit_cache(self, scope: LayerScope, call: AttentionCall, k_NRKd=None, v_NRKd=None):
-        """Emits what this device has seen: shared rows, then every device's rows, its own exact ones among them.
-
-        Without the others' keys and values it has seen its own alone.
-        """
-        S, me = scope.setting.layout.shared, collectives.device_index()
+    def emit_cache(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
+        """Emits the shared rows, then the own ones, all exact; or every device's, exact where computed here."""
+        layout, keep = scope.setting.layout, scope.setting.keep_cache
+        S, work = layout.shared, self.work(layout)
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
-        own = self.work(scope.setting.layout).own
-        k_TKd, v_TKd = own(call.rotate(k_TKd, call.position_T)), own(v_TKd)
+        k_TKd = call.rotate(k_TKd, call.position_T)
+        if keep == "seen" and self.alone:
+            scope.emitted["cache"] = {"k": k_TKd, "v": v_TKd}
+            return
+        if keep != "seen":
+            scope.emitted["cache"] = {"k": work.own(k_TKd), "v": work.own(v_TKd)}
+            if keep == "codes":
+                scope.emitted["payloads"] = self._same_in_all_layers(scope, call, kept_N["payloads"])
+            return
+        devices = jnp.arange(layout.devices)
+        k_NRKd, v_NRKd = jax.vmap(lambda seen_RD, n: self.keys_values(scope, call, seen_RD, n))(kept_N["seen"], devices)
+        here_W = jnp.asarray(work.places_NW)[collectives.device_index()]
 
-        def mixed(seen, exact):
-            if seen is None:
-                return exact
-            return jnp.concatenate([exact[:S], seen.at[me].set(exact[S:]).reshape(-1, *exact.shape[1:])])
+        def mixed(seen_NRKd, exact_TKd):
+            rows = seen_NRKd.reshape(-1, *exact_TKd.shape[1:]).at[here_W].set(exact_TKd[S:], mode="drop")
+            return jnp.concatenate([exact_TKd[:S], rows])
 
         scope.emitted["cache"] = {"k": mixed(k_NRKd, k_TKd), "v": mixed(v_NRKd, v_TKd)}
+
+    def _same_in_all_layers(self, scope: LayerScope, call: AttentionCall, payloads_N):
+        """The payloads; of a layer that sends none, as many zeros, since what is emitted is stacked over layers."""
+        if not scope.first:
+            return payloads_N
+        like = jax.eval_shape(lambda: self.encode(scope, call))
+        return jax.tree.map(lambda x: jnp.zeros((scope.setting.layout.devices, *x.shape), x.dtype), like)
 
     def gather_cache(self, setting, cache):
         """The mixed cache of the device that holds the last token."""
         layout = setting.layout
         shared = np.arange(layout.shared)
-        seen_NR = layout.positions_NR[layout.places[0][-1]] if self.alone else layout.positions_NR
+        seen_NR = self.work(layout).positions_NW[layout.places[0][-1]] if self.alone else layout.positions_NR
         position_C = np.concatenate([shared, seen_NR.reshape(-1)])
         return with_positions(super().gather_cache(setting, cache), position_C)
 

@@ -28,6 +28,7 @@ class Tensor(Strategy):
 
     codec: Codec = dataclasses.field(default=Float("float32"))
     name = "tensor"
+    splits_tokens = False
 
     def sites(self, dims: ModelDims) -> tuple[str, ...]:
         """The two sums of a layer."""

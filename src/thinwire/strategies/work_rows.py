@@ -63,6 +63,15 @@ class WorkRows:
         return np.asarray(self.halos, np.int32)[:, : len(self.halos[0]) if self.halo else 0]
 
     @functools.cached_property
+    def places_NW(self) -> Int[np.ndarray, "N W"]:
+        """Where the token of each row stands among all devices' own rows (N·R), N·R where there is no token."""
+        device_T, row_T = self.layout.places
+        place_T = device_T * self.layout.rows + row_T - self.layout.shared
+        nowhere = self.layout.devices * self.layout.rows
+        at = np.minimum(self.positions_NW, self.layout.tokens - 1)
+        return np.where(self.positions_NW < PAD, place_T[at], nowhere).astype(np.int32)
+
+    @functools.cached_property
     def own_R(self) -> Int[np.ndarray, " R"]:
         """The rows of the layout among these."""
         own, at = [], 0
