@@ -42,11 +42,13 @@ QUANTISERS: dict[str, Callable[..., Codec]] = {
 CODECS |= QUANTISERS
 CODECS["pvq"] = AfterPrediction(GroupedVQ, (("groups", 48), ("size", 32)))
 CODECS |= {PREFIX + name: AfterPrediction(make) for name, make in QUANTISERS.items() if name != "vq"}
-# By rate, for rows of 384 values: about 50, 100 and 1000 times fewer bits than float32.
+# By rate, for rows of 384 values: about 50, 100 and 1000 times fewer bits than float32; and what the papers do, at the
+# layer input (``strategies.parse`` knows which site a preset means).
 PRESETS: dict[str, Callable[..., Codec]] = {
     "quality": functools.partial(CODECS["pvq"], groups=48, size=32),
     "balanced": functools.partial(CODECS["pvq"], groups=24, size=32),
     "extreme": functools.partial(CODECS["pvq"], groups=1, size=1024),
+    "paper": functools.partial(GroupedVQ, groups=16, size=1024),
 }
 CODECS |= PRESETS
 ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", PREFIX + "vq": "pvq"}

@@ -51,6 +51,11 @@ class Codec(abc.ABC):
         return False
 
     @property
+    def recomputes(self) -> bool:
+        """Whether every device recomputes all rows of layer 0, which then needs no codes."""
+        return False
+
+    @property
     def knows_tokens(self) -> bool:
         """Whether every device is to know all tokens: rows are predicted from them and layer 0 is recomputed."""
         return False

@@ -31,21 +31,27 @@ class Predictive(Codec):
     With ``rank=0`` only the layer below is looked at, for models whose inputs are not known everywhere: there is no
     ``project``, and layer 0 is coded like the others, from the mean row.
 
-    With ``rank=0`` only the layer below is looked at, for models whose inputs are not known everywhere: there is no
-    ``project``, and layer 0 is coded like the others, from the mean row.
-
     Attributes:
         quantiser: what codes the residual; one that is not predictive itself.
         rank: R, token features.
         history: tokens whose embeddings are looked at, the row's own included.
+        below: 0 does not look at the layer below.
+        rotate: ``joint`` rotates keys and values of all heads together, ``apart`` keys and values each for
+            themselves, ``none`` not at all.
+        layer0: ``recomputed`` by every device where tokens are known, or ``coded`` like the others.
+
+    The last three are there to see what each part brings.
 
     Raises:
-        ThinwireError: ``rank`` is below 0, or ``history`` out of range.
+        ThinwireError: an option is out of range.
     """
 
     quantiser: Codec
     rank: int = 256
     history: int = 3
+    below: int = 1
+    rotate: str = "joint"
+    layer0: str = "recomputed"
 
     predicts: ClassVar[bool] = True
 
@@ -54,6 +60,14 @@ class Predictive(Codec):
             raise ThinwireError(f"A predictive codec's rank is {self.rank}; use 0 for no token features, or more.")
         if not 1 <= self.history <= MAX_HISTORY:
             raise ThinwireError(f"A predictive codec's history is {self.history}; use 1 to {MAX_HISTORY} tokens.")
+        if self.below not in (0, 1):
+            raise ThinwireError(f"below={self.below} is neither 0 nor 1.")
+        for option, value, choices in (
+            ("rotate", self.rotate, ("joint", "apart", "none")),
+            ("layer0", self.layer0, ("recomputed", "coded")),
+        ):
+            if value not in choices:
+                raise ThinwireError(f"{option}={value} is unknown; use one of {', '.join(choices)}.")
 
     @property
     def name(self) -> str:
@@ -74,6 +88,11 @@ class Predictive(Codec):
     def mixes_rows(self) -> bool:
         """As the quantiser does."""
         return self.quantiser.mixes_rows
+
+    @property
+    def recomputes(self) -> bool:
+        """Layer 0, which follows from the tokens."""
+        return self.knows_tokens and self.layer0 == "recomputed"
 
     @property
     def knows_tokens(self) -> bool:
@@ -148,11 +167,16 @@ class Predictive(Codec):
 
     def options(self) -> dict[str, Any]:
         """The quantiser's options, then those of the prediction."""
-        return {**self.quantiser.options(), "rank": self.rank, "history": self.history}
+        of_prediction = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "quantiser"}
+        return {**self.quantiser.options(), **of_prediction}
 
     def defaults(self) -> dict[str, Any]:
         """Those of the quantiser too."""
         return {**self.quantiser.defaults(), **super().defaults()}
+
+
+# Options of a predictive codec that are not its quantiser's.
+PREDICTION_OPTIONS = tuple(f.name for f in dataclasses.fields(Predictive) if f.name != "quantiser")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +191,7 @@ class AfterPrediction:
     quantiser: Callable[..., Codec]
     defaults: tuple[tuple[str, Any], ...] = ()
 
-    def __call__(self, *, rank: int = Predictive.rank, history: int = Predictive.history, **options: Any) -> Predictive:
+    def __call__(self, **options: Any) -> Predictive:
         """Returns the codec."""
-        return Predictive(self.quantiser(**{**dict(self.defaults), **options}), rank, history)
+        own = {name: options.pop(name) for name in PREDICTION_OPTIONS if name in options}
+        return Predictive(self.quantiser(**{**dict(self.defaults), **options}), **own)

@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from thinwire.codecs import PRESETS
 from thinwire.engine import Codecs, Engine, cast
 from thinwire.evaluation.metrics import Distance, distance, summarise
 from thinwire.strategies import Single, Strategy
+from thinwire.strategies.parse import preset_of
 from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[int], None]
@@ -88,8 +88,3 @@ def quality_rows(
             }
         )
     return rows
-
-
-def preset_of(strategy: Strategy) -> str | None:
-    """The name by which the codec is known, if it is a preset."""
-    return next((name for name, make in PRESETS.items() if make() == strategy.codec), None)

@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 
-from thinwire.codecs import CODECS, Codec
+from thinwire.codecs import CODECS, PRESETS, Codec
 from thinwire.codecs.predictive import AfterPrediction, Predictive
 from thinwire.errors import ThinwireError
 from thinwire.strategies.base import Strategy
@@ -17,6 +17,9 @@ from thinwire.strategies.tensor import Tensor
 
 # What a user can name. A new strategy is one file and one line here.
 STRATEGIES: dict[str, type[Strategy]] = {s.name: s for s in (Single, Sequence, Ring, Tensor)}  # type: ignore[type-abstract]
+
+# What a preset means for the strategy: the paper codes the layer's input [ASTRA, section 3].
+PRESET_OPTIONS: dict[str, dict[str, typing.Any]] = {"paper": {"site": "x"}}
 
 _SPELLING = {"layout_name": "layout"}  # fields whose option is written differently
 _GRAMMAR = "STRATEGY[:CODEC][:OPTION=VALUE]..., for example sequence:vq:groups=16"
@@ -62,6 +65,8 @@ def parse_strategy(text: str) -> Strategy:
                            [*known_codec, *known_strategy])  # fmt: skip
     try:
         codec = make(**codec_options)
+        implied = PRESET_OPTIONS.get(codec_name or "", {}) if "site" in known_strategy else {}
+        strategy_options = {**implied, **strategy_options}
         return kind(**strategy_options) if kind is Single else kind(codec=codec, **strategy_options)  # type: ignore[call-arg]
     except ThinwireError as error:
         raise ThinwireError(f"Strategy {text!r}: {error}") from error
@@ -86,6 +91,17 @@ def parse_codec(text: str) -> Codec:
         ThinwireError: it does not parse.
     """
     return parse_strategy(f"sequence:{text}").codec
+
+
+def preset_of(strategy: Strategy) -> str | None:
+    """The preset that a strategy's codec is, at the site that the preset means; None if it is none."""
+    for name, make in PRESETS.items():
+        means = PRESET_OPTIONS.get(name, {})
+        if make() == strategy.codec and all(
+            getattr(strategy, option, None) == value for option, value in means.items()
+        ):
+            return name
+    return None
 
 
 def _fields(make) -> dict[str, tuple[str, type]]:

@@ -26,6 +26,9 @@ from thinwire.strategies.work_rows import WorkRows
 from thinwire.wire import collectives
 
 SITES = ("kv", "x", "norm")
+# Half of what coding costs in quality falls on the first tokens of a device; this many neighbours take much of it away.
+HALO = 16
+HALO_PART = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Sequence(Strategy):
             and is seen by no other device; the results are averaged. ``one`` keeps it an ordinary token of device 0.
             Default: ``each`` for lossy codecs of models with a class token.
         halo: tokens before its own that a device of a causal model computes too, so that its first tokens see their
-            neighbours exactly; costs work, but no bits.
+            neighbours exactly; costs work, but no bits. Default: for lossy codecs HALO, or a part of the own tokens
+            (one in HALO_PART) where that is less; else 0.
         layout: ``contiguous`` or ``zigzag`` (balances causal attention).
     """
 
@@ -49,7 +53,7 @@ class Sequence(Strategy):
     site: str = "auto"
     sink: int = -1
     class_tokens: str = "auto"
-    halo: int = 0
+    halo: int = -1
     layout_name: str = "contiguous"
     name = "sequence"
 
@@ -61,7 +65,7 @@ class Sequence(Strategy):
             raise ThinwireError(f"sink={self.sink} is neither 0 nor 1.")
         if self.class_tokens not in ("auto", "each", "one"):
             raise ThinwireError(f"class_tokens={self.class_tokens} is neither each nor one.")
-        if self.halo < 0:
+        if self.halo < -1:
             raise ThinwireError(f"halo={self.halo} is below 0.")
         if self.layout_name not in LAYOUTS:
             raise ThinwireError(f"layout={self.layout_name} is unknown; use one of {', '.join(LAYOUTS)}.")
@@ -85,18 +89,17 @@ class Sequence(Strategy):
             )
         if self.sink == 1 and not dims.causal:
             raise ThinwireError("sink=1 recomputes token 0, which only a causal model allows; use sink=0.")
-        if self.halo and not dims.causal:
+        if self.halo > 0 and not dims.causal:
             raise ThinwireError(f"halo={self.halo} is for causal models, whose tokens look back only; leave it out.")
         if self.class_tokens != "auto" and not dims.class_token:
             raise ThinwireError(f"class_tokens={self.class_tokens} is for models with a class token; leave it out.")
 
     def layout(self, dims, tokens, devices, split):
         """Contiguous or zigzag, in any ratio; token 0 on every device if it is a sink, or a class token for each."""
-        lossy = not isinstance(self.codec, Float)
         if dims.class_token:
-            shared = int(lossy if self.class_tokens == "auto" else self.class_tokens == "each")
+            shared = int(self.lossy if self.class_tokens == "auto" else self.class_tokens == "each")
         else:
-            shared = int(dims.causal and lossy) if self.sink < 0 else self.sink
+            shared = int(dims.causal and self.lossy) if self.sink < 0 else self.sink
         return LAYOUTS[self.layout_name](tokens, devices, split, shared if devices > 1 else 0)
 
     def join(self, setting: Setting, values_NR):
@@ -109,16 +112,25 @@ class Sequence(Strategy):
 
     def positions(self, setting: Setting):
         """The shared tokens, then the own ones, led in by their halo."""
-        work = jnp.asarray(self.work(setting.layout).positions_NW)[collectives.device_index()]
+        work = jnp.asarray(self.work(setting).positions_NW)[collectives.device_index()]
         return jnp.concatenate([jnp.arange(setting.layout.shared, dtype=work.dtype), work])
 
     def output(self, setting: Setting, x_TD):
         """Without the halo."""
-        return self.work(setting.layout).own(x_TD)
+        return self.work(setting).own(x_TD)
 
-    def work(self, layout: TokenLayout) -> WorkRows:
+    def work(self, setting: Setting) -> WorkRows:
         """The rows that a device works on behind the shared ones."""
-        return WorkRows(layout, self.halo if layout.devices > 1 else 0)
+        layout, halo = setting.layout, self.halo
+        if halo < 0:
+            most = -(-layout.rows // HALO_PART) if setting.dims.causal and self.lossy else 0
+            halo = min(HALO, most)
+        return WorkRows(layout, halo if layout.devices > 1 else 0)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether rows may be seen otherwise than they are."""
+        return not isinstance(self.codec, Float)
 
     def attend(self, scope: LayerScope, call: AttentionCall):
         """Shared and own tokens exactly, the other devices' as decoded."""
@@ -187,7 +199,7 @@ class Sequence(Strategy):
             remote = RemoteAttention(layout, queries, q_THd, position_T, me, call.scale, causal=False)
             parts = exact_attention(q_THd, k_TKd, v_TKd, position_T, every, call.scale, causal=False)
             return remote, parts, join_parts([], *q_THd.shape[1:])
-        work = self.work(layout)
+        work = self.work(scope.setting)
         queries = Queries(work.tiles, work.positions_NW, work.held_NS2)
         remote = RemoteAttention(layout, queries, q_THd[S:], position_T[S:], me, call.scale, call.causal)
         own = (k_TKd[S:], v_TKd[S:], position_T[S:])
@@ -220,7 +232,7 @@ class Sequence(Strategy):
 
     def first_apart(self, dims: ModelDims) -> bool:
         """Layer 0 is recomputed by codecs that know the tokens, where every device knows what enters it."""
-        return self.codec.knows_tokens and dims.inputs_known
+        return self.codec.recomputes and dims.inputs_known
 
     def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:
         """The rows (start, stop) of each payload of a device: one, or one for each stretch of consecutive tokens.
@@ -234,7 +246,7 @@ class Sequence(Strategy):
         if scope.first or not self.codec.sends:
             return []
         layout = scope.setting.layout
-        own_RD = self.work(layout).own(call.sites[self.coded_site(scope)])[layout.shared :]
+        own_RD = self.work(scope.setting).own(call.sites[self.coded_site(scope)])[layout.shared :]
         params, me = scope.codecs.get(self.coded_site(scope), {}), collectives.device_index()
         with jax.named_scope("encode"):
             return [
@@ -272,7 +284,7 @@ class Sequence(Strategy):
     def emit_cache(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
         """Emits the shared rows, then the own ones, all exact; or every device's, exact where computed here."""
         layout, keep = scope.setting.layout, scope.setting.keep_cache
-        S, work = layout.shared, self.work(layout)
+        S, work = layout.shared, self.work(scope.setting)
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
         k_TKd = call.rotate(k_TKd, call.position_T)
         if keep == "seen" and self.alone:
@@ -304,7 +316,7 @@ class Sequence(Strategy):
         """The mixed cache of the device that holds the last token."""
         layout = setting.layout
         shared = np.arange(layout.shared)
-        seen_NR = self.work(layout).positions_NW[layout.places[0][-1]] if self.alone else layout.positions_NR
+        seen_NR = self.work(setting).positions_NW[layout.places[0][-1]] if self.alone else layout.positions_NR
         position_C = np.concatenate([shared, seen_NR.reshape(-1)])
         return with_positions(super().gather_cache(setting, cache), position_C)
 
@@ -327,7 +339,7 @@ class Sequence(Strategy):
         site = self.sites(dims)[0]
         coding = self.codec.encode_flops(dims.site_dim(site)) if layout.devices > 1 else 0.0
         totals = []
-        work = self.work(layout)
+        work = self.work(setting)
         for n, pairs in enumerate(layout.visible_pairs(dims.causal)):
             rows = layout.lengths[n] + layout.shared + work.extra_rows()[n]
             pairs += work.extra_pairs()[n]

@@ -31,9 +31,9 @@ _HELD_OUT = 10  # one row in so many is kept for the health figures
 class CalibrationJob:
     """How much text is read, and how much of it is kept."""
 
-    windows: int = 12
+    windows: int = 24
     window: int = 1024  # tokens of a window
-    rows: int = 12288  # rows a layer that codebooks are learnt from
+    rows: int = 24576  # rows a layer that codebooks are learnt from
     seed: int = 0
 
     def within(self, context: int) -> "CalibrationJob":

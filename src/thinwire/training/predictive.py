@@ -63,7 +63,7 @@ def learn_layers(
 ) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
     """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
 
-    Where tokens are known, layer 0 is recomputed in use, so its arrays do nothing; else there is nothing below it.
+    Where layer 0 is recomputed in use, its arrays do nothing; else there is nothing below it.
 
     Args:
         kept_n: rows to learn from; the others are held out.
@@ -71,14 +71,14 @@ def learn_layers(
     below_nD = np.zeros_like(rows_LnD[0])
     dim = below_nD.shape[1]
     for layer, rows_nD in enumerate(rows_LnD):
-        if layer == 0 and codec.knows_tokens:
+        if layer == 0 and codec.recomputes:
             below_nD = rows_nD
             yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
             continue
-        known_nK = np.concatenate([features_nR, below_nD], axis=1)
+        known_nK = np.concatenate([features_nR, codec.below * below_nD], axis=1)
         predict_KD, bias_D = _ridge(known_nK[kept_n], rows_nD[kept_n])
         residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-        analysis_DD, synthesis_DD = balanced_rotation(residual_nD[kept_n], groups(codec.quantiser))
+        analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](residual_nD[kept_n], groups(codec.quantiser))
         rotated_nD = np.asarray(_matmul(residual_nD, analysis_DD))
         learnt = quantisers.learn(jax.random.fold_in(key, layer), codec.quantiser, rotated_nD[kept_n])
         params = {
@@ -135,6 +135,23 @@ def balanced_rotation(
     rotation_DD = axes_DD[:, [axis for group in members for axis in group]]
     analysis_DD, synthesis_DD = rotation_DD / scale_D[:, None], rotation_DD.T * scale_D
     return analysis_DD.astype(np.float32), synthesis_DD.astype(np.float32)
+
+
+def _apart(rows_nD, groups):
+    """As ``balanced_rotation``, of keys and of values each for themselves, with half of the groups each."""
+    half = rows_nD.shape[1] // 2
+    parts = [balanced_rotation(rows, max(1, groups // 2)) for rows in (rows_nD[:, :half], rows_nD[:, half:])]
+    whole = lambda a, b: np.block([[a, np.zeros_like(b)], [np.zeros_like(a), b]])
+    return whole(parts[0][0], parts[1][0]), whole(parts[0][1], parts[1][1])
+
+
+def _none(rows_nD, groups):
+    """No rotation."""
+    del groups
+    return (np.eye(rows_nD.shape[1], dtype=np.float32),) * 2
+
+
+ROTATIONS = {"joint": balanced_rotation, "apart": _apart, "none": _none}
 
 
 def _ridge(known_nK, rows_nD):
