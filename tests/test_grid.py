@@ -28,6 +28,9 @@ from thinwire.wire import ledger
 from thinwire.wire.audit import audit_hlo
 from thinwire.wire.spmd import make_mesh
 
+# Much compiling, and nothing in it depends on the version of Python or JAX.
+pytestmark = pytest.mark.thorough
+
 # One tiny model of each family: a function that makes it, with random weights.
 TINY = {
     "llama": lambda: tiny.model(D=16, H=4, K=2, d=4, F=12, V=32),

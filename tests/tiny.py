@@ -69,3 +69,8 @@ def engine(spec: str, where=1, split=None, dtype: str = "float32", **changes) ->
 def single_logits(tokens: int = TOKENS, **changes) -> np.ndarray:
     """What every exact strategy has to give."""
     return engine("single", **changes).logits(ids(tokens))
+
+
+def dims(family: str = "llama"):
+    """The sizes of a family's tiny model."""
+    return FAMILIES[family].dims(CONFIGS[family])

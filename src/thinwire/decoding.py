@@ -66,7 +66,7 @@ class Decoding(abc.ABC):
         """Raises ThinwireError where the model writes no text, or the strategy does not leave what this needs."""
         del strategy
         if not (dims.language and dims.causal):
-            raise ThinwireError(f"{model} does not continue texts; name a causal language model.")
+            raise ThinwireError(f"{model} reads a whole input at once and continues nothing; name a language model.")
 
     def traffic(self) -> Traffic:
         """Bytes and messages of each device, and rounds, for one new token, by formula."""
@@ -138,9 +138,9 @@ class OnOneCoded(Decoding):
         logits_V, out = self.engine.prefill(ids_T, self.keeps)
         last, others = self._last_and_others(setting)
         out = jax.tree.map(lambda x: x[last], fetch(out))
-        positions_C = np.concatenate([np.arange(setting.layout.shared), setting.layout.positions_NR[last]])
+        positions_C = np.concatenate([np.arange(setting.layout.shared), self._prompt.work(setting).positions_NW[last]])
         own = grown(with_positions(out["cache"], positions_C), room)
-        payloads = jax.tree.map(lambda x: x[:, others], out["payloads"])
+        payloads = jax.tree.map(lambda x: x[:, list(others)], out["payloads"])
         return logits_V, jax.device_put({"cache": with_payloads(own, payloads), "prompt": np.asarray(ids_T, np.int32)})
 
     @property
@@ -156,9 +156,7 @@ class OnOneCoded(Decoding):
         """Nothing is sent; the prompt's length and layout are known when it is traced."""
         params, codecs = weights
         setting, cache, ids_T = self.engine.setting(len(state["prompt"])), state["cache"], state["prompt"]
-        prompt = self.engine.strategy
-        assert isinstance(prompt, Sequence)
-        strategy = Recalled(prompt.codec, prompt, tuple(self._last_and_others(setting)[1]))
+        strategy = Recalled(self._prompt.codec, self._prompt, *self._last_and_others(setting))
         logits_V, emitted = self._local(strategy, setting, params, token, position, cache, codecs, ids_T)
         state = {"cache": {**cache, **emitted["cache"]}, "prompt": ids_T}
         return Step(choose(logits_V, draw), logits_V, state)
@@ -167,10 +165,15 @@ class OnOneCoded(Decoding):
         """Without the prompt, which the embedding of a codec that predicts is looked up by."""
         return state["cache"]
 
+    @property
+    def _prompt(self) -> Sequence:
+        assert isinstance(self.engine.strategy, Sequence)
+        return self.engine.strategy
+
     @staticmethod
-    def _last_and_others(setting: Setting) -> tuple[int, list[int]]:
+    def _last_and_others(setting: Setting) -> tuple[int, tuple[int, ...]]:
         last = int(setting.layout.places[0][-1])
-        return last, [n for n in range(setting.layout.devices) if n != last]
+        return last, tuple(n for n in range(setting.layout.devices) if n != last)
 
 
 class OnAll(Decoding):

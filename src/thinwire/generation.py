@@ -73,7 +73,10 @@ def _tokens(how: Decoding, ids_T, max_tokens: int, sampling: Sampling, ends: set
 
 def check_length(model: LoadedModel, prompt: int, new: int) -> None:
     """Raises ThinwireError where a prompt of so many tokens cannot be continued by so many."""
-    context = FAMILIES[model.family].dims(model.config).context
+    dims = FAMILIES[model.family].dims(model.config)
+    if not (dims.causal and dims.language):
+        raise ThinwireError(f"{model.name} reads a whole input at once and continues nothing; name a language model.")
+    context = dims.context
     if new < 1:
         raise ThinwireError(f"max-tokens is {new}; ask for at least 1.")
     if prompt < 1:

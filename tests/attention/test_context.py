@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thinwire.attention import context
-from thinwire.attention.context import RemoteAttention, exact_attention, join_parts, tiles
+from thinwire.attention.context import Queries, RemoteAttention, exact_attention, join_parts, tiles
 from thinwire.layout import LAYOUTS, contiguous
 
 H, K, d = 4, 2, 3
@@ -35,6 +35,11 @@ def test_tiles_cut_within_segments(monkeypatch):
         assert 0 < stop - start <= 3
         assert any(a <= start and stop <= b for a, b in layout.segment_rows)
     assert [row for bounds in tiles(layout) for row in range(*bounds)] == list(range(layout.rows))
+
+
+def queries(layout):
+    """The own rows without a halo."""
+    return Queries(tiles(layout), layout.positions_NR, np.zeros((layout.devices, 0, 2), np.int32))
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -74,8 +79,8 @@ def test_own_shared_and_remote_parts_are_the_whole(monkeypatch, name, devices, s
     def one(me):
         own = jnp.asarray(layout.positions_NR)[me]
         take = lambda x: jnp.asarray(x)[me]
-        remote = RemoteAttention(layout, take(q_NR), own, me, SCALE, causal)
-        parts = exact_attention(take(q_NR), take(k_NR), take(v_NR), own, remote.tiles, SCALE, causal)
+        remote = RemoteAttention(layout, queries(layout), take(q_NR), own, me, SCALE, causal)
+        parts = exact_attention(take(q_NR), take(k_NR), take(v_NR), own, remote.key_tiles, SCALE, causal)
         parts = remote.with_shared(parts, jnp.asarray(k[:shared]), jnp.asarray(v[:shared]))
 
         def with_device(parts, other):
@@ -102,8 +107,8 @@ def test_pairs_of_tiles_that_see_nothing_are_behind_a_condition(monkeypatch):
 
     def run(me, other):
         own = jnp.asarray(layout.positions_NR)[me]
-        remote = RemoteAttention(layout, jnp.asarray(q), own, me, SCALE, True)
-        parts = exact_attention(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), own, remote.tiles, SCALE, True)
+        remote = RemoteAttention(layout, queries(layout), jnp.asarray(q), own, me, SCALE, True)
+        parts = exact_attention(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), own, remote.key_tiles, SCALE, True)
         return join_parts(remote.add(parts, other, lambda: (jnp.asarray(k), jnp.asarray(v))), H, d)
 
     text = str(jax.make_jaxpr(run)(0, 1))

@@ -31,7 +31,8 @@ def test_what_takes_a_language_model(refuses, encoder, argv, words):
     refuses([*argv, "--model", encoder], words)
 
 
-def test_calibrate_then_embed(place, text, encoder, capsys):
+def test_calibrate_then_embed(place, text, encoder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # or the table breaks its headings
     spec = "sequence:vq:groups=4:size=8"
     few = ["--tokens", "24", "--text", text]
     assert main(["calibrate", "--model", encoder, "--strategy", spec, "--windows", "6", "--rows", "140", *few]) == 0

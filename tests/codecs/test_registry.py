@@ -88,7 +88,10 @@ def test_no_rows(name, options):
 @pytest.mark.parametrize("name", sorted(CODECS))
 def test_a_name_makes_the_codec_of_that_name(name):
     codec = CODECS[name]()
-    assert codec.name == ("pvq" if name in PRESETS else ALIASES.get(name, name))
+    expected = (
+        {"paper": "vq", "extreme": "predict+rvq"}.get(name, "pvq") if name in PRESETS else ALIASES.get(name, name)
+    )
+    assert codec.name == expected
     assert codec.predicts == ("predict" in name or codec.name == "pvq")
     assert hash(codec) == hash(CODECS[name]())
     assert bool(codec.init_params(jax.random.key(0), 1, 48)) == codec.learns
@@ -110,7 +113,7 @@ def test_specs_are_canonical():
     # Codebooks on disk are found by these: they never change.
     assert CODECS["pvq"]().spec() == "pvq:groups=48:size=32"
     assert CODECS["predict+vq"](groups=4, rank=8).spec() == "pvq:groups=4:size=32:rank=8"
-    assert CODECS["extreme"](history=2).spec() == "pvq:groups=1:size=1024:history=2"
+    assert CODECS["extreme"](history=2).spec() == "pvq:groups=2:size=64:history=2"
     assert CODECS["predict+fsq"](dims=48, rank=0).spec() == "predict+fsq:dims=48:levels=4:rank=0"
     assert CODECS["predict+int4"]().spec() == "predict+int4"
 

@@ -51,7 +51,6 @@ def test_equals_an_independent_numpy_vit(changes):
 
 # (strategy, devices, split)
 EXACT = [
-    ("sequence:float32:class_tokens=each", 2, None),
     ("sequence:float32:class_tokens=one", 5, None),
     ("sequence:float32:class_tokens=each:site=x", 3, (1.0, 4.0, 2.0)),
     ("sequence:float32:class_tokens=each:layout=zigzag:site=norm", 3, None),
@@ -74,7 +73,6 @@ def test_on_one_device_nothing_changes(spec):
 @pytest.mark.parametrize(
     ("spec", "devices", "split"),
     [
-        ("sequence:float32:class_tokens=each", 3, (1.0, 4.0, 2.0)),
         ("ring:int8:class_tokens=one:chunks=2", 3, None),
         ("sequence:pvq:groups=6:size=16:rank=0", 3, (1.0, 2.0, 1.0)),
         ("tensor:int8", 3, None),
@@ -94,15 +92,6 @@ def test_a_mesh_equals_virtual_devices_and_sends_what_the_formula_says(spec, dev
     assert ledger.bytes_by_device() == sent
     assert sorted(ledger.by_layer()) == list(range(tiny_vit.CONFIG.L))  # patches are not known: layer 0 is sent too
     assert audit_hlo(program.as_text()).bytes_by_device() == sent
-
-
-def test_a_good_code_is_nearly_exact_and_a_poor_one_is_not():
-    error = lambda codec: np.abs(
-        tiny_vit.engine(f"sequence:{codec}:site=x", 3).logits(tiny_vit.image()) - tiny_vit.single_features()
-    ).mean()
-    fine, coarse = error("int8"), error("int2")
-    assert 1e-5 < fine < 0.1
-    assert coarse > 4 * fine
 
 
 def test_flax_module_is_the_pure_functions():
@@ -127,9 +116,8 @@ def test_every_axis_has_a_name():
         assert ranks == jax.tree.map(len, param_axes(config), is_leaf=is_tuple)
 
 
-@pytest.mark.parametrize("spec", ["sequence:int8", "tensor:float32"])
-def test_bfloat16_runs_under_strict_promotion_and_is_near_float32(spec):
-    found = tiny_vit.engine(spec, 2, dtype="bfloat16").logits(tiny_vit.image())
+def test_bfloat16_runs_under_strict_promotion_and_is_near_float32():
+    found = tiny_vit.engine("sequence:int8", 2, dtype="bfloat16").logits(tiny_vit.image())
     assert found.dtype == np.float32
     error = np.abs(found - tiny_vit.single_features()).mean() / np.abs(tiny_vit.single_features()).mean()
     assert 1e-4 < error < 0.1

@@ -77,9 +77,8 @@ def test_the_result_is_the_mean_of_the_copies():
     np.testing.assert_allclose(joined_TD[1:], layout.join(found_NRD)[1:], atol=1e-5)
 
 
-@pytest.mark.parametrize("split", [(1.0, 9.0, 1.0), (5.0, 1.0, 1.0)])
-def test_padding_is_not_seen(split):
-    found = tiny_vit.engine("sequence:float32:class_tokens=each", 3, split).logits(tiny_vit.image())
+def test_padding_is_not_seen():
+    found = tiny_vit.engine("sequence:float32:class_tokens=each", 3, (1.0, 9.0, 1.0)).logits(tiny_vit.image())
     np.testing.assert_allclose(found, tiny_vit.single_features(), atol=1e-5)
 
 

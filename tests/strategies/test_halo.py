@@ -6,7 +6,7 @@ import pytest
 import tiny
 from thinwire.errors import ThinwireError
 from thinwire.layout import PAD, contiguous, zigzag
-from thinwire.strategies import parse_strategy
+from thinwire.strategies import Setting, parse_strategy
 from thinwire.strategies.work_rows import WorkRows
 from thinwire.wire.spmd import make_mesh
 
@@ -76,5 +76,23 @@ def test_the_rows_of_a_device(layout, halo):
 
 
 def test_what_has_no_meaning_is_said():
-    with pytest.raises(ThinwireError, match="halo=-1 is below 0"):
-        parse_strategy("sequence:vq:halo=-1")
+    with pytest.raises(ThinwireError, match="halo=-2 is below 0"):
+        parse_strategy("sequence:vq:halo=-2")
+    with pytest.raises(ThinwireError, match="halo=3 is for causal models"):
+        parse_strategy("sequence:vq:groups=4:halo=3").check(tiny.dims("bert"))
+
+
+def test_by_default_lossy_codecs_of_causal_models_have_one():
+    """A sixteenth of the own tokens, or 16; twice that where a value costs less than a sixteenth of a bit."""
+    for spec, tokens, expected in (
+        ("sequence:float32", 256, 0),
+        ("sequence:int4", 256, 4),
+        ("ring:vq:groups=6:size=16", 4096, 16),
+        ("ring:vq:groups=1:size=4", 4096, 32),
+    ):
+        strategy, dims = parse_strategy(spec), tiny.dims("llama")
+        setting = Setting(dims, strategy.layout(dims, tokens, 4, None))
+        assert strategy.work(setting).halo == expected
+    dims = tiny.dims("bert")
+    strategy = parse_strategy("sequence:int4")
+    assert strategy.work(Setting(dims, strategy.layout(dims, 256, 4, None))).halo == 0

@@ -15,7 +15,7 @@ from thinwire.evaluation.metrics import distance
 from thinwire.models import llama
 from thinwire.strategies import parse_strategy
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
-from thinwire.training.samples import HISTORY, TOKENS_BACK
+from thinwire.training.samples import HISTORY, POSITION, TOKENS_BACK
 
 SPEC = "sequence:vq:groups=6:size=16"
 TENSOR, DEVICES = "tensor:vq:groups=6:size=16", 3
@@ -106,7 +106,15 @@ def test_every_codec_that_learns_is_learnt_and_saved(codec, names, tmp_path):
     history = rng.integers(0, tiny.CONFIG.V, (1, 300, TOKENS_BACK)).astype(np.int32)
     below = model.params["embed"][history[0, :, 0]]
     rows = np.stack([below, below[:, ::-1] + 0.1 * rng.standard_normal(below.shape)]).astype(np.float32) + 3
-    learn(model, strategy, 1, {"kv": rows, HISTORY: history}, JOB, {}, out=tmp_path / "set")
+    learn(
+        model,
+        strategy,
+        1,
+        {"kv": rows, HISTORY: history, POSITION: np.full((1, 300, 1), 9)},
+        JOB,
+        {},
+        out=tmp_path / "set",
+    )
     saved = store.load(tmp_path / "set")
     predicted = {"predict", "bias", "analysis", "synthesis"} if strategy.codec.predicts else set()
     assert saved.arrays["kv"].keys() == names | predicted

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tiny
-from thinwire.codecs.predictive import PredictiveVQ
+from thinwire.codecs import CODECS
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import parse_strategy
 from thinwire.training.calibrate import CalibrationJob, collect
@@ -22,7 +22,7 @@ def test_features_are_those_that_the_codec_sees_in_use(family):
     history_TH = np.arange(TOKENS)[:, None] - np.arange(3)
     history_TH = np.where(history_TH >= 0, ids_T[np.maximum(history_TH, 0)], -1)
     tokens_TF = embed_history(model, history_TH, np.arange(TOKENS))
-    codec = PredictiveVQ(groups=6, size=8, rank=5, history=3)
+    codec = CODECS["pvq"](groups=6, size=8, rank=5, history=3)
     project_FR = np.random.default_rng(0).standard_normal((tokens_TF.shape[1], 5)).astype(np.float32)
     params = {name: jnp.asarray(x) for name, x in model.params.items() if name != "layers"}
     x_TD = FAMILIES[family].embed(params, model.config, jnp.asarray(ids_T), jnp.arange(TOKENS))

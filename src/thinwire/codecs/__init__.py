@@ -47,7 +47,7 @@ CODECS |= {PREFIX + name: AfterPrediction(make) for name, make in QUANTISERS.ite
 PRESETS: dict[str, Callable[..., Codec]] = {
     "quality": functools.partial(CODECS["pvq"], groups=48, size=32),
     "balanced": functools.partial(CODECS["pvq"], groups=24, size=32),
-    "extreme": functools.partial(CODECS["pvq"], groups=1, size=1024),
+    "extreme": functools.partial(CODECS["pvq"], groups=2, size=64),
     "paper": functools.partial(GroupedVQ, groups=16, size=1024),
 }
 CODECS |= PRESETS

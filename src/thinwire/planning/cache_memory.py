@@ -23,7 +23,7 @@ class CacheMemory:
     single_float32: int  # the single device
     single_bfloat16: int
     one: int  # decoding 'one': every row decoded
-    one_coded: int | None  # decoding 'one:coded': own rows, and the payloads of the others
+    one_coded: int | None  # decoding 'one:coded': own rows and their halo, and the payloads of the others
     all: int | None  # decoding 'all': own rows
     codebooks: int  # the codec's learnt arrays, float32, which the prefill needs on every device anyway
 
@@ -46,7 +46,8 @@ def cache_memory(engine: Engine, prompt: int, new: int) -> CacheMemory:
         site = strategy.sites(dims)[0]
         payload = sum(strategy.codec.payload_bytes(b - a, dims.site_dim(site)) for a, b in strategy.cuts(layout))
         others = dims.layers * (layout.devices - 1) * payload
-        coded = rows(layout.shared + layout.rows + new) + others
+        work = strategy.work(engine.setting(prompt)).positions_NW.shape[1]
+        coded = rows(layout.shared + work + new) + others
         seen = layout.shared + layout.devices * layout.rows
     share = -(-new // layout.devices)
     return CacheMemory(

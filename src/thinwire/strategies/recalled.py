@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from thinwire.attention.partial import finish, merge, partial_attention
@@ -26,11 +27,13 @@ class Recalled(Strategy):
     Attributes:
         codec: of the payloads.
         prompt: the strategy by which the prompt was read.
+        last: the device that goes on; what is in its halo it holds exactly.
         others: the devices whose payloads are kept.
     """
 
     codec: Codec
     prompt: Sequence
+    last: int
     others: tuple[int, ...]
     name = "recalled"
 
@@ -46,15 +49,17 @@ class Recalled(Strategy):
         """One token against the own rows, itself, and what is decoded."""
         part, scope.emitted["cache"] = attend_to_cache(scope.cache, call)
         q_THd = call.rotate(call.q_THd, call.position_T)
-        positions_NR = jnp.asarray(scope.setting.layout.positions_NR)
+        positions_NR = scope.setting.layout.positions_NR
+        halos_S2 = self.prompt.work(scope.setting).halos[self.last]
+        held_NR = np.any([(positions_NR >= a) & (positions_NR < b) for a, b in halos_S2], axis=0)
+        coded_NR = jnp.asarray((positions_NR < PAD) & ~held_NR)
 
         def from_device(part, given):
             other, payloads = given
             seen_RD = self.prompt.decode(scope, call, payloads, other)
             k_RKd, v_RKd = self.prompt.keys_values(scope, call, seen_RD, other)
-            real = (positions_NR[other] < PAD)[None]
             kept = seen_RD if self.codec.predicts else ()
-            return merge(part, partial_attention(q_THd, k_RKd, v_RKd, real, call.scale)), kept
+            return merge(part, partial_attention(q_THd, k_RKd, v_RKd, coded_NR[other][None], call.scale)), kept
 
         others = jnp.asarray(self.others, jnp.int32)
         if self.others:

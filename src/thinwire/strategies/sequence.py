@@ -29,6 +29,7 @@ SITES = ("kv", "x", "norm")
 # Half of what coding costs in quality falls on the first tokens of a device; this many neighbours take much of it away.
 HALO = 16
 HALO_PART = 16
+COARSE = 1 / 16  # bits a value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Sequence(Strategy):
             Default: ``each`` for lossy codecs of models with a class token.
         halo: tokens before its own that a device of a causal model computes too, so that its first tokens see their
             neighbours exactly; costs work, but no bits. Default: for lossy codecs HALO, or a part of the own tokens
-            (one in HALO_PART) where that is less; else 0.
+            (one in HALO_PART) where that is less, and twice as many for COARSE ones; else 0.
         layout: ``contiguous`` or ``zigzag`` (balances causal attention).
     """
 
@@ -123,8 +124,10 @@ class Sequence(Strategy):
         """The rows that a device works on behind the shared ones."""
         layout, halo = setting.layout, self.halo
         if halo < 0:
-            most = -(-layout.rows // HALO_PART) if setting.dims.causal and self.lossy else 0
-            halo = min(HALO, most)
+            site = self.sites(setting.dims)[0]
+            coarse = self.codec.bits_per_token(setting.dims.site_dim(site)) < COARSE * setting.dims.site_dim(site)
+            least = -(-layout.rows // HALO_PART) if setting.dims.causal and self.lossy else 0
+            halo = min(HALO, least) * (2 if coarse else 1)
         return WorkRows(layout, halo if layout.devices > 1 else 0)
 
     @property
@@ -243,8 +246,9 @@ class Sequence(Strategy):
 
     def encode(self, scope: LayerScope, call: AttentionCall):
         """The payloads of this device's own rows; none where nothing is sent, as in a layer 0 that all recompute."""
-        if scope.first or not self.codec.sends:
-            return []
+        return [] if scope.first or not self.codec.sends else self._payloads(scope, call)
+
+    def _payloads(self, scope: LayerScope, call: AttentionCall):
         layout = scope.setting.layout
         own_RD = self.work(scope.setting).own(call.sites[self.coded_site(scope)])[layout.shared :]
         params, me = scope.codecs.get(self.coded_site(scope), {}), collectives.device_index()
@@ -282,16 +286,16 @@ class Sequence(Strategy):
         return {name: values_NRX[device, start:stop] for name, values_NRX in known_NRX.items()}
 
     def emit_cache(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
-        """Emits the shared rows, then the own ones, all exact; or every device's, exact where computed here."""
+        """Emits the shared rows, then the own ones (and their halo), exact; or every device's, exact where known."""
         layout, keep = scope.setting.layout, scope.setting.keep_cache
         S, work = layout.shared, self.work(scope.setting)
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
         k_TKd = call.rotate(k_TKd, call.position_T)
-        if keep == "seen" and self.alone:
-            scope.emitted["cache"] = {"k": k_TKd, "v": v_TKd}
-            return
-        if keep != "seen":
+        if keep == "own":
             scope.emitted["cache"] = {"k": work.own(k_TKd), "v": work.own(v_TKd)}
+            return
+        if keep == "codes" or self.alone:
+            scope.emitted["cache"] = {"k": k_TKd, "v": v_TKd}
             if keep == "codes":
                 scope.emitted["payloads"] = self._same_in_all_layers(scope, call, kept_N["payloads"])
             return
@@ -309,7 +313,7 @@ class Sequence(Strategy):
         """The payloads; of a layer that sends none, as many zeros, since what is emitted is stacked over layers."""
         if not scope.first:
             return payloads_N
-        like = jax.eval_shape(lambda: self.encode(scope, call))
+        like = jax.eval_shape(lambda: self._payloads(scope, call))
         return jax.tree.map(lambda x: jnp.zeros((scope.setting.layout.devices, *x.shape), x.dtype), like)
 
     def gather_cache(self, setting, cache):

@@ -21,9 +21,9 @@ class HuggingFace:
 
 HUGGING_FACE: dict[str, HuggingFace] = {
     "llama": HuggingFace(llama_json.llama_config_from_json, llama_names.hugging_face_format),
-    **dict.fromkeys(("vit", "dinov2"), HuggingFace(vit_names.vit_config_from_json, vit_names.hugging_face_format)),
     "gpt2": HuggingFace(gpt2_hf.config_from_json, gpt2_hf.hugging_face_format),
     "bert": HuggingFace(bert_hf.config_from_json, bert_hf.hugging_face_format),
+    **dict.fromkeys(("vit", "dinov2"), HuggingFace(vit_names.vit_config_from_json, vit_names.hugging_face_format)),
 }
 
 
