@@ -190,7 +190,7 @@ def test_a_save_that_fails_leaves_the_old_set(tmp_path, monkeypatch, failure):
         learn(tiny.model(), strategy, 1, {"kv": 2 * samples["kv"]}, JOB, {}, out=path)
     monkeypatch.undo()
     np.testing.assert_array_equal(store.load(path).arrays["kv"]["codebook"], old.arrays["kv"]["codebook"])
-    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    assert [p.name for p in tmp_path.iterdir() if "unfinished" not in p.name] == ["set"]  # what was learnt is kept
 
 
 def test_places_in_the_cache(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from thinwire.errors import ThinwireError
 
 __all__ = ["CodebookSet", "Manifest", "check_fits", "check_place", "load", "save"]
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 # What a checkpoint may need beyond its arrays.
 _MARGIN_BYTES = 1 << 20
@@ -111,7 +111,7 @@ def _reason(error: BaseException) -> str:
 
 def _write(folder: Path, manifest: Manifest, arrays: dict[str, dict[str, np.ndarray]]) -> None:
     """Writes a whole set into an empty folder and flushes it."""
-    (folder / _MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     needed = sum(a.nbytes for site in arrays.values() for a in site.values()) + _MARGIN_BYTES
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -159,7 +159,7 @@ def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str,
 def check_place(path: str | Path) -> None:
     """Raises ThinwireError where something else than a codebook set is at ``path``."""
     path = Path(path).absolute()
-    if path.exists() and not (path / _MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise ThinwireError(f"{path} is not a codebook set, so nothing was saved over it: choose another path.")
 
 
@@ -194,15 +194,15 @@ def load(path: str | Path) -> CodebookSet:
     if not path.is_dir():
         raise ThinwireError(f"There are no codebooks at {path}: make them with `thinwire calibrate`.")
     try:
-        text = (path / _MANIFEST).read_text(encoding="utf-8")
+        text = (path / MANIFEST).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ThinwireError(f"{path} is not a codebook set: it has no {_MANIFEST}.") from error
+        raise ThinwireError(f"{path} is not a codebook set: it has no {MANIFEST}.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ThinwireError(f"{path / _MANIFEST} cannot be read: {_reason(error)}.") from error
+        raise ThinwireError(f"{path / MANIFEST} cannot be read: {_reason(error)}.") from error
     try:
         manifest = Manifest.from_json(text)
     except ValueError as error:  # JSON's own errors are ValueErrors too
-        raise ThinwireError(f"{path / _MANIFEST} is damaged: {_reason(error)}; calibrate again.") from error
+        raise ThinwireError(f"{path / MANIFEST} is damaged: {_reason(error)}; calibrate again.") from error
     try:
         target = {
             site: {name: np.empty(shape, np.float32) for name, shape in of_site.items()}

@@ -1,6 +1,7 @@
 """Calibration: what codecs learn from text, without changing the model."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from thinwire.strategies import Strategy, Tensor
 from thinwire.training import quantisers
 from thinwire.training.predictive import embed_history, learn_layers, shared_projection
 from thinwire.training.samples import HISTORY, POSITION, Samples, Windows, sample_sites
+from thinwire.training.unfinished import Once, Unfinished
 from thinwire.weights.cache import cache_dir
 from thinwire.weights.load import LoadedModel
 
@@ -115,6 +117,8 @@ def learn(
 ) -> store.CodebookSet:
     """Learns the codebooks of a strategy from rows, layer by layer, and saves them.
 
+    What is learnt is kept beside the place as it comes: a run that was killed goes on with the layer that it was at.
+
     Args:
         data: what the rows are of, for the manifest.
         out: where to save; by default in the cache.
@@ -126,11 +130,16 @@ def learn(
         raise ThinwireError(f"{strategy.codec.spec()} learns nothing, so there is nothing to calibrate.")
     dims = FAMILIES[model.family].dims(model.config)
     sites = strategy.sites(dims)
+    place = out or codebook_path(model, strategy, devices)
+    rows = int(samples[sites[0]].shape[1])
+    setting = {"model": model.sha256, "codec": strategy.codec.spec(), "sites": sites, "devices": devices, "rows": rows}
+    unfinished = Unfinished(place, {**setting, "seed": job.seed, "data": dict(data)})
     arrays: dict[str, dict[str, np.ndarray]] = {}
     figures: dict[str, list[dict[str, float]]] = {}
     for i, site in enumerate(sites):
         kept = np.arange(samples[site].shape[1]) % _HELD_OUT != _HELD_OUT - 1
-        shared, layers = _learner(model, strategy.codec, samples, site, kept, job.seed)
+        once = lambda name, learn, site=site: unfinished.once(f"{site}-{name}", learn)
+        shared, layers = _learner(model, strategy.codec, samples, site, kept, job.seed, once)
         learnt: list[dict[str, np.ndarray]] = []
         figures[site] = []
         for params, coded_nD in layers:
@@ -147,29 +156,33 @@ def learn(
         layers=dims.layers,
         codec=strategy.codec.spec(),
         sites={site: dims.site_dim(site) for site in sites},
-        data={**data, "rows": int(samples[sites[0]].shape[1]), "devices": devices},
+        data={**data, "rows": rows, "devices": devices},
         seed=job.seed,
         health=figures,
     )
-    manifest = store.save(out or codebook_path(model, strategy, devices), manifest, arrays)
+    manifest = store.save(place, manifest, arrays)
+    unfinished.remove()
     return store.CodebookSet(manifest, arrays)
 
 
-def _learner(model: LoadedModel, codec: Codec, samples: Samples, site: str, kept_n: np.ndarray, seed: int):
+def _learner(
+    model: LoadedModel, codec: Codec, samples: Samples, site: str, kept_n: np.ndarray, seed: int, once: Once
+):  # fmt: skip
     """What all layers share, and for one layer after another its arrays and the held-out rows as they are quantised."""
     key, rows_LnD = jax.random.key(seed), samples[site]
     if not isinstance(codec, Predictive):
+        learn = lambda i, rows: quantisers.learn(jax.random.fold_in(key, i), codec, rows[kept_n])
         return {}, (
-            (quantisers.learn(jax.random.fold_in(key, i), codec, rows[kept_n]), rows[~kept_n])
-            for i, rows in enumerate(rows_LnD)
+            (once(f"layer-{i}", functools.partial(learn, i, rows)), rows[~kept_n]) for i, rows in enumerate(rows_LnD)
         )
     if not codec.knows_tokens:
         nothing_n0 = np.zeros((rows_LnD.shape[1], 0), np.float32)
-        return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n)
+        return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n, once)
     back_nH = samples[HISTORY][0][:, : codec.history]
     tokens_nF = embed_history(model, back_nH, samples[POSITION][0, :, 0])
-    project_FR = shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)
-    return {"project": project_FR}, learn_layers(key, codec, tokens_nF @ project_FR, rows_LnD, kept_n)
+    project = lambda: {"project": shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)}
+    shared = once("project", project)
+    return shared, learn_layers(key, codec, tokens_nF @ shared["project"], rows_LnD, kept_n, once)
 
 
 def _quantiser(codec: Codec) -> Codec:

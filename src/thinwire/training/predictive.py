@@ -15,6 +15,7 @@ from thinwire.codecs.base import Codec
 from thinwire.codecs.predictive import Predictive
 from thinwire.models.families import FAMILIES
 from thinwire.training import quantisers
+from thinwire.training.unfinished import Learnt, Once
 from thinwire.weights.load import LoadedModel
 
 RIDGE = 0.01  # of the variance of a regressor
@@ -60,6 +61,7 @@ def learn_layers(
     features_nR: Float[np.ndarray, "n R"],
     rows_LnD: Float[np.ndarray, "L n D"],
     kept_n: Bool[np.ndarray, " n"],
+    once: Once = lambda name, learn: learn(),
 ) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
     """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
 
@@ -67,6 +69,7 @@ def learn_layers(
 
     Args:
         kept_n: rows to learn from; the others are held out.
+        once: keeps what is learnt of a layer, or recalls it.
     """
     below_nD = np.zeros_like(rows_LnD[0])
     dim = below_nD.shape[1]
@@ -76,20 +79,23 @@ def learn_layers(
             yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
             continue
         known_nK = np.concatenate([features_nR, codec.below * below_nD], axis=1)
-        predict_KD, bias_D = _ridge(known_nK[kept_n], rows_nD[kept_n])
-        residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-        analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](residual_nD[kept_n], groups(codec.quantiser))
-        rotated_nD = np.asarray(_matmul(residual_nD, analysis_DD))
-        learnt = quantisers.learn(jax.random.fold_in(key, layer), codec.quantiser, rotated_nD[kept_n])
-        params = {
-            "predict": predict_KD,
-            "bias": bias_D,
-            "analysis": analysis_DD,
-            "synthesis": synthesis_DD,
-            **learnt,
-        }
+        learn = functools.partial(
+            _learn_layer, jax.random.fold_in(key, layer), codec, known_nK[kept_n], rows_nD[kept_n]
+        )
+        params = once(f"layer-{layer}", learn)
+        residual_nD = rows_nD - np.asarray(_matmul(known_nK, params["predict"])) - params["bias"]
+        rotated_nD = np.asarray(_matmul(residual_nD, params["analysis"]))
         below_nD = np.asarray(_decoded(codec, params, rows_nD, features_nR, below_nD))
         yield params, rotated_nD[~kept_n]
+
+
+def _learn_layer(key, codec: Predictive, known_nK, rows_nD) -> Learnt:
+    """Prediction, rotation of what it leaves, and the quantiser of that."""
+    predict_KD, bias_D = _ridge(known_nK, rows_nD)
+    residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
+    analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](residual_nD, groups(codec.quantiser))
+    learnt = quantisers.learn(key, codec.quantiser, np.asarray(_matmul(residual_nD, analysis_DD)))
+    return {"predict": predict_KD, "bias": bias_D, "analysis": analysis_DD, "synthesis": synthesis_DD, **learnt}
 
 
 def _nothing(codec: Predictive, features: int, dim: int) -> dict[str, np.ndarray]:

@@ -17,6 +17,8 @@ from thinwire.codecs.vq import lookup, search
 Rows = Float[np.ndarray, "n D"]
 Learnt = dict[str, np.ndarray]
 
+# Rows that k-means looks at: so many for each codeword, and never fewer than the second; more change little.
+ROWS_A_CODEWORD, FEWEST_ROWS = 32, 8192
 STEPS_TRIED = 48  # of a coordinate, from its range down to a thousandth of it
 
 
@@ -36,12 +38,17 @@ def codewords(codec: Codec) -> int:
 
 def _vq(key: Array, codec: GroupedVQ, rows_nD: Rows) -> Learnt:
     """K-means in every group."""
-    return {"codebook": np.asarray(fit(key, rows_nD, codec.groups, codec.size))}
+    return {"codebook": np.asarray(fit(key, enough(rows_nD, codec.size), codec.groups, codec.size))}
+
+
+def enough(rows_nD: Rows, size: int) -> Rows:
+    """Evenly spread rows, as many as k-means with so many codewords needs."""
+    return rows_nD[:: max(1, len(rows_nD) // max(FEWEST_ROWS, ROWS_A_CODEWORD * size))]
 
 
 def _rvq(key: Array, codec: ResidualVQ, rows_nD: Rows) -> Learnt:
     """K-means stage by stage, on what the stages before leave."""
-    books = []
+    books, rows_nD = [], enough(rows_nD, codec.size)
     for stage in range(codec.stages):
         book = fit(jax.random.fold_in(key, stage) if stage else key, rows_nD, codec.groups, codec.size)
         rows_nD = np.asarray(_left(book, rows_nD))
