@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.table import Table
 
 from thinwire.cli import console, inputs, main
 from thinwire.errors import ThinwireError
@@ -27,7 +26,10 @@ from thinwire.evaluation.metrics import Distance
 from thinwire.evaluation.quality import Found, measure_quality, quality_rows
 from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
+from thinwire.reports.files import write_text
 from thinwire.reports.json_file import write_json
+from thinwire.reports.plots import save_figure
+from thinwire.reports.quality import quality_figure, quality_markdown, quality_table
 from thinwire.strategies import parse_strategies
 from thinwire.wire.spmd import make_mesh
 
@@ -41,13 +43,13 @@ STRATEGIES = (
     "sequence:quality",
     "sequence:balanced",
     "sequence:extreme",
-    "sequence:vq:groups=24",
-    "sequence:vq:groups=24:site=x",
-    "sequence:vq:groups=24:site=norm",
+    "sequence:vq:groups=32:size=256",
+    "sequence:vq:groups=32:size=256:site=norm",
+    "sequence:vq:groups=32:size=256:site=x",
     "sequence:vq:groups=1",
     "sequence:paper",
-    "sequence:lowrank",
-    "sequence:topk",
+    "sequence:lowrank:dims=30",
+    "sequence:topk:keep=10",
 )
 # What must be the same for two runs to be one.
 SETTINGS = ("model_sha256", "devices", "tokens", "split", "text", "seed")
@@ -62,7 +64,9 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     specs = [DROPPED, *(s for s in args.strategies.split(",") if s != DROPPED)]
     strategies = list(dict.fromkeys(parse_strategies(",".join(specs))))
-    inputs.check_outputs(args.json)
+    inputs.check_outputs(args.json, args.plot, args.docs)
+    if args.docs is not None:
+        parts_of(Path(args.docs), args.section)  # said before an hour of work
     inputs.check_amount(args.tokens, args.windows)
     inputs.check_devices(args.devices, args.split, args.tokens)
     if args.mesh:
@@ -102,8 +106,31 @@ def run(arguments: list[str]) -> int:
         found = measure_quality(model, strategies, where, windows_WT, codecs_of, args.split, done, save, bar.update)
     save(found)
     title = f"{model.name}, {args.devices} devices, {len(windows_WT)} x {args.tokens} tokens of {document['text']}"
-    console.show(quality_table(results(found)["rows"], title))
+    rows = results(found)["rows"]
+    console.show(quality_table(rows, title))
+    if args.plot is not None:
+        save_figure(quality_figure(rows, title), args.plot)
+    if args.docs is not None:
+        before, after = parts_of(Path(args.docs), args.section)
+        write_text(args.docs, f"{before}\n{quality_markdown({**document, 'rows': rows})}{after}")
     return 0
+
+
+def parts_of(path: Path, section: str) -> tuple[str, str]:
+    """The text of a document before and behind the lines of a section, its two marks included.
+
+    Raises:
+        ThinwireError: it cannot be read, or has no such section.
+    """
+    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
+    try:
+        before, begun, rest = path.read_text(encoding="utf-8").partition(begin)
+    except OSError as error:
+        raise ThinwireError(f"cannot read {path}: {error.strerror}") from error
+    _, ended, after = rest.partition(end)
+    if not (begun and ended):
+        raise ThinwireError(f"{path} has no section between {begin} and {end} to put the table in.")
+    return before + begun, end + after
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +145,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_seed(parser)
     parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every window")
+    parser.add_argument("--plot", metavar="FILE", help="draw the table as PNG or SVG")
+    parser.add_argument("--docs", metavar="FILE", help="put the table into a Markdown document")
+    parser.add_argument("--section", default="quality", help="between its marks of this name (default: quality)")
     parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
 
 
@@ -137,26 +167,6 @@ def read_done(path: str | None, document: dict[str, Any]) -> Found:
         return {spec: list(itertools.starmap(Distance, rows)) for spec, rows in old["distances"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ThinwireError(f"{path} is no result of eval.quality ({error!r}): start afresh.") from error
-
-
-def quality_table(rows: list[dict[str, Any]], title: str) -> Table:
-    """The rows for a terminal."""
-    table = Table(title=title)
-    for name in ("strategy", "preset", "bits", "compression", "perplexity", "change", "± s.e.", "KL", "context kept"):
-        table.add_column(name, justify="left" if name in ("strategy", "preset") else "right")
-    for row in rows:
-        table.add_row(
-            row["strategy"],
-            row["preset"] or "",
-            f"{row['bits_per_token_per_layer']:.4g}",
-            f"{row['compression']:.4g}x" if row["bits_per_token_per_layer"] else "-",
-            f"{row['perplexity']:.2f}",
-            f"{100 * (row['perplexity_ratio'] - 1):+.2f} %",
-            f"{100 * row['standard_error']:.2f} %",
-            f"{row['kl_to_single']:.4f}",
-            f"{100 * row['context_kept']:.1f} %",
-        )
-    return table
 
 
 if __name__ == "__main__":
