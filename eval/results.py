@@ -29,9 +29,8 @@ STRATEGIES = (
     "sequence:balanced",
     "sequence:extreme",
     "sequence:vq:groups=32:size=256",
-    "sequence:vq:groups=16",
     "sequence:vq:groups=1",
-    "sequence:vq:groups=16:site=x",
+    "sequence:paper",
     "tensor:float32",
     "tensor:int8",
 )

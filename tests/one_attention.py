@@ -46,7 +46,13 @@ def program(spec, devices, split, causal):
         rows = jnp.minimum(position_R, T - 1)
         scope = LayerScope(setting, {"kv": params}, {}, ())
         call = AttentionCall(position_R, q_TD[rows], {"kv": kv_TE[rows]}, keys_values, turn, d**-0.5, causal)
-        return strategy.attend(scope, call)
+        return strategy.output(setting, strategy.attend(scope, call))
 
     run = jax.jit(spmd(local, devices, (False, False, False)))
     return lambda q, kv, params: setting.layout.join(np.asarray(run(q, kv, params))), setting.layout
+
+
+def halos(spec, devices, split, causal=True):
+    """By device: the ranges of other devices' tokens that it holds exactly."""
+    dims, strategy = dataclasses.replace(DIMS, causal=causal), parse_strategy(spec)
+    return strategy.work(Setting(dims, strategy.layout(dims, T, devices, split))).halos

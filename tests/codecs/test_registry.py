@@ -88,9 +88,8 @@ def test_no_rows(name, options):
 @pytest.mark.parametrize("name", sorted(CODECS))
 def test_a_name_makes_the_codec_of_that_name(name):
     codec = CODECS[name]()
-    expected = (
-        {"paper": "vq", "extreme": "predict+rvq"}.get(name, "pvq") if name in PRESETS else ALIASES.get(name, name)
-    )
+    presets = dict.fromkeys(PRESETS, "pvq") | {"paper": "vq"}
+    expected = presets.get(name) or ALIASES.get(name, name)
     assert codec.name == expected
     assert codec.predicts == ("predict" in name or codec.name == "pvq")
     assert hash(codec) == hash(CODECS[name]())

@@ -14,7 +14,11 @@ def row(strategy, bits, ratio, preset=None):
     }  # fmt: skip
 
 
-ROWS = [row("sequence:drop", 0.0, 1.22), row("sequence:int4", 1728.0, 1.005), row("sequence:q", 232.0, 1.003, "quality")]
+ROWS = [
+    row("sequence:drop", 0.0, 1.22),
+    row("sequence:int4", 1728.0, 1.005),
+    row("sequence:q", 232.0, 1.003, "quality"),
+]
 
 
 def test_markdown_names_the_command_and_every_row():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import one_attention
-from one_attention import CODEBOOK, KV, H, K, Q, T, d, keys_values, turn
+from one_attention import CODEBOOK, KV, H, K, Q, T, d, halos, keys_values, turn
 
 CODEC = "vq:groups=4:size=8"
 
@@ -27,13 +27,16 @@ def nearest(kv):
     return np.stack([CODEBOOK[g][distance[:, g].argmin(-1)] for g in range(4)], axis=1).reshape(T, -1)
 
 
-def reference(q, kv, layout, causal=True):
+def reference(q, kv, layout, halos, causal=True):
     """S = where(M, S_fp, S_q); P = softmax(S); O = (P∘M)V + (P∘(1−M))V̂."""
     position = jnp.arange(T)
     (k, v), (k_seen, v_seen) = keys_values("kv", jnp.asarray(kv)), keys_values("kv", jnp.asarray(nearest(kv)))
     q, k, k_seen = (np.asarray(turn(x, position), np.float64) for x in (jnp.asarray(q), k, k_seen))
     owner = layout.places[0]
     exact = (owner[:, None] == owner[None]) | (np.arange(T) < layout.shared)[None]
+    for n, ranges in enumerate(halos):
+        for start, stop in ranges:
+            exact[np.ix_(owner == n, np.arange(start, stop))] = True
     visible = np.tril(np.ones((T, T), bool)) if causal else np.ones((T, T), bool)
     out = np.zeros((T, H, d))
     for h in range(H):
@@ -49,6 +52,8 @@ CASES = [
     (f"sequence:{CODEC}", 1, None, True),
     (f"sequence:{CODEC}", 2, None, True),
     (f"sequence:{CODEC}:sink=0", 5, None, True),
+    (f"sequence:{CODEC}:halo=0", 3, None, True),
+    (f"ring:{CODEC}:halo=4:layout=zigzag", 3, (2.0, 1.0, 1.0), True),
     (f"sequence:{CODEC}:layout=zigzag", 3, (1.0, 2.0, 2.0), True),
     (f"sequence:{CODEC}:sink=0", 3, (4.0, 1.0, 2.0), False),
     (f"ring:{CODEC}", 2, None, True),
@@ -61,7 +66,9 @@ CASES = [
 @pytest.mark.parametrize(("spec", "devices", "split", "causal"), CASES)
 def test_equals_the_dense_masked_reference(spec, devices, split, causal):
     run, layout = program(spec, devices, split, causal)
-    np.testing.assert_allclose(run(Q, KV), reference(Q, KV, layout, causal), atol=1e-5)
+    np.testing.assert_allclose(
+        run(Q, KV), reference(Q, KV, layout, halos(spec, devices, split, causal), causal), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["sequence", "ring"])

@@ -71,10 +71,11 @@ def test_configurations_are_sound(path):
     assert "Result:" in text
 
 
-def test_every_code_of_the_first_table_has_codebooks_in_the_configuration():
+def test_every_code_of_the_tables_has_codebooks_in_the_configuration():
     config = read_config(CodebookRun, [str(ROOT / "configs" / "smollm2_codebooks.py")], "prog")
-    table = map(parse_strategy, job("eval/results.py")["STRATEGIES"])
-    assert {s for s in table if s.codec.learns} == set(map(parse_strategy, config.strategies))
+    tables = [job(f"eval/{name}.py")["STRATEGIES"] for name in ("results", "quality")]
+    strategies = map(parse_strategy, [spec for table in tables for spec in table])
+    assert {s for s in strategies if s.codec.learns} == set(map(parse_strategy, config.strategies))
 
 
 def test_the_table_is_put_between_the_marks(tmp_path, monkeypatch, capsys):

@@ -21,8 +21,7 @@ thinwire demo --tokens 512 --devices 3 --out my-demo
 
 CODED = "sequence:quality"
 STRATEGIES = (
-    "single,sequence:float32,sequence:int8,sequence:int4,"
-    f"{CODED},sequence:vq:groups=48:size=32,ring:int8,tensor:float32,tensor:int8"
+    f"single,sequence:float32,sequence:int8,sequence:int4,{CODED},sequence:drop,ring:int8,tensor:float32,tensor:int8"
 )
 
 
