@@ -18,7 +18,7 @@ SOURCES = $(wildcard src tests train eval configs)
 .DELETE_ON_ERROR:
 # Stamps are kept, though they are made on the way to others.
 .PRECIOUS: %/.pip %/.ready %/.ready-test %/.ready-lint %/.ready-parity
-.PHONY: help demo test lint format parity clean
+.PHONY: help demo test thorough lint format parity clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +27,10 @@ demo: $(VENV)/.ready ## read one long prompt on four virtual devices, compare th
 	$(VENV)/bin/thinwire demo $(ARGS)
 
 test: $(VENV)/.ready-test ## run the tests
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --ignore=tests/parity $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --ignore=tests/parity -m "not thorough and not weights" $(ARGS)
+
+thorough: $(VENV)/.ready-test ## run the tests that take minutes: every codec with everything, and the real checkpoint
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --ignore=tests/parity -m "thorough or weights" $(ARGS)
 
 lint: $(VENV)/.ready-lint ## ruff check, ruff format --check, pyright
 	$(VENV)/bin/ruff check $(SOURCES)

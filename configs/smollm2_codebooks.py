@@ -6,10 +6,12 @@ Result:    in the cache, with figures on rows held out. The residual variance, o
            most for 1 group, least for 48. What a run that was killed has learnt is kept; the same command goes on.
 """
 
+from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.jobs import CodebookRun
 
 CONFIG = CodebookRun(
     model="smollm2-135m",
+    job=CalibrationJob(windows=24, rows=24576),
     strategies=(
         "sequence:quality",
         "sequence:balanced",

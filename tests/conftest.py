@@ -1,6 +1,7 @@
 """Strict JAX for every test: eight CPU devices, no silent promotion of dtypes or ranks."""
 
 import os
+from pathlib import Path
 
 # Programs of tests run for milliseconds and are compiled by the hundred: spend little on compiling them.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
@@ -11,6 +12,17 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# Rooms whose tests run on one version of Python only (see .ci/run): what they need of JAX the others try on both.
+ONCE = {"evaluation", "training", "weights", "reports", "planning", "cluster"}
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in ONCE:
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_windows_fit_the_context_unless_asked_for(place, model, text, capsys):
     assert main(["calibrate", "--model", model, "--text", text, "--tokens", "65"]) == 2
     assert "65 tokens are more than the 64" in capsys.readouterr().err
     assert main(["calibrate", "--model", model, "--text", text, "--strategy", f"sequence:{VQ}"]) == 2
-    assert "384 were asked for" in capsys.readouterr().err  # 24 windows of 1024, in windows of 64
+    assert "256 were asked for" in capsys.readouterr().err  # 16 windows of 1024, in windows of 64
 
 
 @pytest.mark.parametrize(

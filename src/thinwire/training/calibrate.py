@@ -33,9 +33,9 @@ _HELD_OUT = 10  # one row in so many is kept for the health figures
 class CalibrationJob:
     """How much text is read, and how much of it is kept."""
 
-    windows: int = 24
+    windows: int = 16
     window: int = 1024  # tokens of a window
-    rows: int = 24576  # rows a layer that codebooks are learnt from
+    rows: int = 16384  # rows a layer that codebooks are learnt from
     seed: int = 0
 
     def within(self, context: int) -> "CalibrationJob":
