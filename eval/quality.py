@@ -5,8 +5,8 @@
     python -m eval.quality --json quality.json --resume     goes on with a run that was broken off
 
 Every row reads the same windows as the single device does. Codebooks that are missing are learnt first, from the
-calibration part of the text; no article is in both parts. The default of 32 windows takes about 2 s a row and window on
-two cores with --mesh, which runs each device apart; without it virtual devices run as one program, which is slower.
+calibration part of the text; no article is in both parts. A row and window takes about 5 s on two cores with --mesh,
+which runs each device apart; without it virtual devices run as one program, which is slower.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from thinwire.evaluation.metrics import Distance
 from thinwire.evaluation.quality import Found, measure_quality, quality_rows
 from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
-from thinwire.reports.files import write_text
 from thinwire.reports.json_file import write_json
-from thinwire.reports.plots import save_figure
-from thinwire.reports.quality import quality_figure, quality_markdown, quality_table
+from thinwire.reports.plots import quality_plot, save_figure
+from thinwire.reports.quality import quality_markdown, quality_table
+from thinwire.reports.sections import read_section, write_section
 from thinwire.strategies import parse_strategies
 from thinwire.wire.spmd import make_mesh
 
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
     strategies = list(dict.fromkeys(parse_strategies(",".join(specs))))
     inputs.check_outputs(args.json, args.plot, args.docs)
     if args.docs is not None:
-        parts_of(Path(args.docs), args.section)  # said before an hour of work
+        read_section(args.docs, args.section)  # said before an hour of work
     inputs.check_amount(args.tokens, args.windows)
     inputs.check_devices(args.devices, args.split, args.tokens)
     if args.mesh:
@@ -109,28 +109,10 @@ def run(arguments: list[str]) -> int:
     rows = results(found)["rows"]
     console.show(quality_table(rows, title))
     if args.plot is not None:
-        save_figure(quality_figure(rows, title), args.plot)
+        save_figure(quality_plot(rows, subtitle=title), args.plot)
     if args.docs is not None:
-        before, after = parts_of(Path(args.docs), args.section)
-        write_text(args.docs, f"{before}\n{quality_markdown({**document, 'rows': rows})}{after}")
+        write_section(args.docs, args.section, quality_markdown({**document, "rows": rows}))
     return 0
-
-
-def parts_of(path: Path, section: str) -> tuple[str, str]:
-    """The text of a document before and behind the lines of a section, its two marks included.
-
-    Raises:
-        ThinwireError: it cannot be read, or has no such section.
-    """
-    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
-    try:
-        before, begun, rest = path.read_text(encoding="utf-8").partition(begin)
-    except OSError as error:
-        raise ThinwireError(f"cannot read {path}: {error.strerror}") from error
-    _, ended, after = rest.partition(end)
-    if not (begun and ended):
-        raise ThinwireError(f"{path} has no section between {begin} and {end} to put the table in.")
-    return before + begun, end + after
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,13 +9,10 @@ learnt first (python -m train.codebooks configs/smollm2_codebooks.py learns them
 import argparse
 import shlex
 import sys
-from pathlib import Path
-from typing import Any
 
 from thinwire.cli import compare, inputs, main
-from thinwire.errors import ThinwireError
-from thinwire.reports.files import write_text
 from thinwire.reports.json_file import plain
+from thinwire.reports.sections import read_section, write_section
 from thinwire.reports.table import markdown_section
 
 STRATEGIES = (
@@ -35,7 +32,7 @@ STRATEGIES = (
     "tensor:int8",
 )
 DEFAULTS = {"devices": 4, "tokens": 1024, "windows": 2, "strategies": ",".join(STRATEGIES)}
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+SECTION = "results"
 
 
 def run(arguments: list[str]) -> int:
@@ -46,29 +43,11 @@ def run(arguments: list[str]) -> int:
     parser.set_defaults(**DEFAULTS)
     args = parser.parse_args(arguments)
     inputs.check_outputs(args.docs)
-    read_parts(Path(args.docs))  # said before an hour of work
+    read_section(args.docs, SECTION)  # said before an hour of work
     args.command_line = shlex.join(["python", "-m", "eval.results", *arguments])
     document = compare.measure(args)
-    write_section(Path(args.docs), document)
+    write_section(args.docs, SECTION, markdown_section(plain(document)))
     return 0
-
-
-def read_parts(path: Path) -> tuple[str, str]:
-    """The text before and behind the generated section, markers included."""
-    try:
-        before, begun, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    except OSError as error:
-        raise ThinwireError(f"cannot read {path}: {error.strerror}") from error
-    _, ended, after = rest.partition(END)
-    if not (begun and ended):
-        raise ThinwireError(f"{path} has no section between {BEGIN} and {END} to put the table in.")
-    return before + begun, ended + after
-
-
-def write_section(path: Path, document: dict[str, Any]) -> None:
-    """Puts a comparison in the place of the old one."""
-    before, after = read_parts(path)
-    write_text(path, f"{before}\n{markdown_section(plain(document)).strip()}\n{after}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ T, DEVICES = 21, 3
 SPECS = "single,sequence:float32,sequence:vq:groups=6:size=16,tensor:int8"
 SPLIT = (2.0, 1.0, 1.0)
 KEYS = [
-    "strategy", "codec", "devices", "tokens", "bits_per_token_per_layer", "bytes_sent_per_device",
+    "strategy", "codec", "preset", "devices", "tokens", "bits_per_token_per_layer", "bytes_sent_per_device",
     "messages_per_device", "perplexity", "perplexity_ratio", "standard_error", "kl_to_single", "top1_agreement",
     "max_abs_logit_difference", "windows", "emulated_compute_s", "predicted_latency_s", "predicted_speedup",
 ]  # fmt: skip

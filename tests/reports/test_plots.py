@@ -39,6 +39,17 @@ def test_points_in_one_place_share_a_label(rows):
     assert written(quality_plot(rows)).count("vq G=16") == 1
 
 
+def test_what_sends_nothing_is_a_line_and_errors_are_bars(rows):
+    silent = dict(rows[0], strategy="sequence:drop", bits_per_token_per_layer=0.0, perplexity_ratio=1.22)
+    axes = quality_plot([silent, dict(rows[0], standard_error=0.01, preset="quality")]).axes[0]
+    line = next(line for line in axes.get_lines() if line.get_label() == "sequence:drop")
+    assert list(line.get_ydata()) == pytest.approx([22.0, 22.0])
+    assert axes.get_ylim()[1] > 22
+    assert {"drop: nothing sent", "quality"} <= {text.get_text() for text in axes.texts}
+    (bar,) = axes.containers
+    assert bar.has_yerr
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_what_is_not_finite_is_left_out(rows, theme):
     rows[0]["perplexity_ratio"] = float("nan")

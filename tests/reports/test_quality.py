@@ -1,9 +1,8 @@
-"""The table and the picture of perplexity against bits."""
+"""The table of perplexity against bits."""
 
 import math
 
-from thinwire.reports.plots import figure_bytes
-from thinwire.reports.quality import COLUMNS, quality_figure, quality_markdown
+from thinwire.reports.quality import COLUMNS, quality_markdown
 
 
 def row(strategy, bits, ratio, preset=None):
@@ -33,10 +32,3 @@ def test_markdown_names_the_command_and_every_row():
     assert [line.count("|") for line in lines] == [len(COLUMNS) + 1] * 3
     assert "+0.30 %" in lines[2]
     assert "| – |" in lines[0]  # nothing sent: no compression to speak of
-
-
-def test_the_picture_is_drawn():
-    figure = quality_figure(ROWS, "title")
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert {"quality", "int4", "no remote context"} <= set(texts)
-    assert figure_bytes(figure).startswith(b"\x89PNG")

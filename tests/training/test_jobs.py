@@ -8,6 +8,7 @@ import pytest
 from thinwire.cli import main
 from thinwire.codebooks import store
 from thinwire.errors import ThinwireError
+from thinwire.reports.sections import read_section
 from thinwire.strategies import parse_strategy
 from thinwire.training.jobs import CodebookRun, read_config
 
@@ -81,12 +82,12 @@ def test_every_code_of_the_tables_has_codebooks_in_the_configuration():
 def test_the_table_is_put_between_the_marks(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path / "cache"))
     results, docs = job("eval/results.py"), tmp_path / "results.md"
-    docs.write_text(f"# Before\n{results['BEGIN']}\nold\n{results['END']}\nafter\n")
+    docs.write_text("# Before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
     small = ["--model", "shape:llama-tiny", "--tokens", "16", "--devices", "2", "--windows", "1", "--docs", str(docs)]
     assert results["run"]([*small, "--strategies", "single,sequence:int8", "--json", str(tmp_path / "rows.json")]) == 0
     text = docs.read_text()
-    assert text.startswith(f"# Before\n{results['BEGIN']}\n## shape:llama-tiny, 2 devices\n")
-    assert text.endswith(f"\n{results['END']}\nafter\n")
+    assert text.startswith("# Before\n<!-- results:begin -->\n## shape:llama-tiny, 2 devices\n")
+    assert text.endswith("\n<!-- results:end -->\nafter\n")
     assert "python -m eval.results --model shape:llama-tiny" in text
     assert "| `sequence:int8` |" in text
     assert "old" not in text
@@ -99,7 +100,8 @@ def test_the_table_is_put_between_the_marks(tmp_path, monkeypatch, capsys):
     assert docs.read_text() == "no marks\n"
 
 
-def test_the_document_has_its_marks():
-    before, after = job("eval/results.py")["read_parts"](ROOT / "docs" / "results.md")
+@pytest.mark.parametrize("name", ["results", "quality"])
+def test_the_document_has_its_marks(name):
+    before, after = read_section(ROOT / "docs" / "results.md", name)
     assert before
     assert after

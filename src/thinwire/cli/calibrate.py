@@ -103,8 +103,9 @@ def tell(spec: str, saved: CodebookSet, path: Path) -> None:
     for site, layers in saved.manifest.health.items():
         error = [layer["relative_error"] for layer in layers]
         said = f"  {site}: relative error {np.mean(error):.3f} (layers {min(error):.3f} to {max(error):.3f})"
-        if "dead" in layers[0]:
-            dead = sum(layer["dead"] for layer in layers)
-            codewords = np.prod(saved.arrays[site]["codebook"].shape[:3])
+        learnt = [layer for layer in layers if "dead" in layer]
+        if learnt:
+            dead = sum(layer["dead"] for layer in learnt)
+            codewords = len(learnt) * np.prod(saved.arrays[site]["codebook"].shape[1:3])
             said += f", {dead:.0f} of {codewords:.0f} codewords unused on held-out rows"
         console.say(said)

@@ -13,6 +13,7 @@ from thinwire.engine import Codecs, Engine, cast
 from thinwire.evaluation.metrics import Distance, distance, summarise
 from thinwire.planning.latency import DESCRIPTION, Machine, predict_latency
 from thinwire.strategies import Single, Strategy
+from thinwire.strategies.parse import preset_of
 from thinwire.weights.load import LoadedModel
 
 BANDWIDTHS_MBPS: tuple[int, ...] = (10, 20, 50, 100, 200, 500, 1000)
@@ -110,6 +111,7 @@ def identity(engine: Engine, tokens: int) -> dict[str, Any]:
     return {
         "strategy": engine.strategy.spec(),
         "codec": "-" if single else engine.strategy.codec.spec(),
+        "preset": None if single else preset_of(engine.strategy),
         "devices": engine.devices,
         "tokens": tokens,
         "bits_per_token_per_layer": 0.0 if single else engine.strategy.bits_per_token(engine.dims),

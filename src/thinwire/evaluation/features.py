@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from thinwire.engine import Codecs, Engine, cast
+from thinwire.evaluation.compare import identity, make_engine
 from thinwire.strategies import Single, Strategy
 from thinwire.weights.load import LoadedModel
 
@@ -57,19 +58,14 @@ def compare_features(
     found = []
     for strategy in strategies:
         progress(strategy.spec())
-        engine = Engine(model, strategy, devices, codecs_of(strategy), sharing=[reference])
+        engine = make_engine(model, strategy, devices, codecs_of, sharing=[reference])
         near = [cosines(engine.logits(x), single) for x, single in zip(rows_WTP, single_WTD, strict=True)]
         class_mean, class_error = mean_and_error([cosine_T[0] for cosine_T in near], image_W)
         patch_mean, patch_error = mean_and_error([cosine_T[1:].mean() for cosine_T in near], image_W)
         found.append(
             {
-                "strategy": strategy.spec(),
-                "codec": strategy.codec.spec(),
+                **identity(engine, tokens),
                 "class_tokens": "each" if engine.layout(tokens).shared else "one",
-                "devices": devices,
-                "tokens": tokens,
-                "bits_per_token_per_layer": strategy.bits_per_token(engine.dims),
-                "bytes_sent_per_device": max(engine.traffic(tokens).bytes_by_device),
                 "class_cosine": class_mean,
                 "class_cosine_error": class_error,
                 "patch_cosine": patch_mean,

@@ -8,13 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from thinwire.dims import ModelDims
 from thinwire.models.blocks import attention_call, layer_norm, positions_of
 from thinwire.models.gpt2_config import GPT2Config, param_axes, param_shapes
-from thinwire.models.inputs import check_ids
+from thinwire.models.inputs import check_inputs, inputs_spec
 from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
 from thinwire.strategies.base import LayerScope, Setting, Strategy
@@ -26,21 +25,6 @@ def dims(config: GPT2Config) -> ModelDims:
     """The sizes that strategies and formulas need."""
     c = config
     return ModelDims(c.L, c.D, c.H, c.H, c.d, c.F, 2, c.V, c.context, causal=True)
-
-
-def inputs_spec(config: GPT2Config, tokens: int) -> jax.ShapeDtypeStruct:
-    """The shape and type of the inputs of so many tokens: their ids."""
-    del config
-    return jax.ShapeDtypeStruct((tokens,), jnp.int32)
-
-
-def check_inputs(config: GPT2Config, inputs) -> Int[np.ndarray, " T"]:
-    """The inputs as ``forward`` wants them.
-
-    Raises:
-        ThinwireError: there are none, or an id is not in the vocabulary.
-    """
-    return check_ids(inputs, config.V)
 
 
 def embed(
@@ -63,16 +47,9 @@ def forward(
     prompt: Int[Array, " P"] | None = None,
 ) -> tuple[Float[Array, "R D"], dict[str, Any]]:
     """Runs all layers on the rows of one device; arguments and results as of ``llama.forward``."""
-    known_T = inputs_T if prompt is None else prompt
-
-    def inputs(position_T):
-        return embed(params, config, known_T[jnp.minimum(position_T, known_T.shape[0] - 1)], position_T)
-
-    def layer(weights, x_TD, scope):
-        return _layer(weights, config, x_TD, position_T, strategy, scope)
-
-    x_TD = embed(params, config, inputs_T, position_T)
-    x_TD, emitted = run_layers(layer, params["layers"], x_TD, inputs, strategy, setting, codecs, cache)
+    x_TD, emitted = run_layers(
+        embed, _layer, params, config, inputs_T, position_T, strategy, setting, codecs, cache, prompt
+    )
     return layer_norm(x_TD, params["final_norm"], params["final_norm_bias"], config.norm_eps), emitted
 
 

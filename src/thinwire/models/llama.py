@@ -9,13 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
 from thinwire.dims import ModelDims
-from thinwire.models.inputs import check_ids
+from thinwire.models.inputs import check_inputs, inputs_spec
 from thinwire.models.llama_config import LlamaConfig, param_axes, param_shapes
 from thinwire.models.module import TransformerModule
 from thinwire.models.rope import rope_frequencies
@@ -33,21 +32,6 @@ def dims(config: LlamaConfig) -> ModelDims:
     """The sizes that strategies and formulas need."""
     c = config
     return ModelDims(c.L, c.D, c.H, c.K, c.d, c.F, 3, c.V, c.context, causal=True)
-
-
-def inputs_spec(config: LlamaConfig, tokens: int) -> jax.ShapeDtypeStruct:
-    """The shape and type of the inputs of so many tokens: their ids."""
-    del config
-    return jax.ShapeDtypeStruct((tokens,), jnp.int32)
-
-
-def check_inputs(config: LlamaConfig, inputs) -> Int[np.ndarray, " T"]:
-    """The inputs as ``forward`` wants them.
-
-    Raises:
-        ThinwireError: there are none, or an id is not in the vocabulary.
-    """
-    return check_ids(inputs, config.V)
 
 
 def embed(
@@ -81,16 +65,9 @@ def forward(
     Returns:
         The normalised output rows, and what the strategy emitted, stacked over layers.
     """
-    known_T = inputs_T if prompt is None else prompt
-
-    def inputs(position_T):
-        return embed(params, config, known_T[jnp.minimum(position_T, known_T.shape[0] - 1)], position_T)
-
-    def layer(weights, x_TD, scope):
-        return _layer(weights, config, x_TD, position_T, strategy, scope)
-
-    x_TD = embed(params, config, inputs_T, position_T)
-    x_TD, emitted = run_layers(layer, params["layers"], x_TD, inputs, strategy, setting, codecs, cache)
+    x_TD, emitted = run_layers(
+        embed, _layer, params, config, inputs_T, position_T, strategy, setting, codecs, cache, prompt
+    )
     return _rms_norm(x_TD, params["final_norm"], config.norm_eps), emitted
 
 

@@ -14,33 +14,47 @@ from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.wire import ledger
 
 Tree = Mapping[str, Any]
-# A layer of a family: its weights, the rows of one device, what else it is given -> the rows behind it.
-Layer = Callable[[Tree, Float[Array, "T D"], LayerScope], Float[Array, "T D"]]
+# What enters layer 0: weights, configuration, inputs and positions of rows -> rows.
+Embed = Callable[[Tree, Any, Any, Int[Array, " T"]], Float[Array, "T D"]]
+# A layer: its weights, configuration, rows and positions, the strategy, what else it is given -> the rows behind it.
+Layer = Callable[[Tree, Any, Float[Array, "T D"], Int[Array, " T"], Strategy, LayerScope], Float[Array, "T D"]]
 
 
 def run_layers(
+    embed: Embed,
     layer: Layer,
-    weights: Tree,
-    x_TD: Float[Array, "T D"],
-    inputs: Callable[[Int[Array, " P"]], Float[Array, "P D"]],
+    params: Tree,
+    config: Any,
+    inputs_T: Any,
+    position_T: Int[Array, " T"],
     strategy: Strategy,
     setting: Setting,
     codecs: Mapping[str, Mapping[str, Array]] | None = None,
     cache: Mapping[str, Array] | None = None,
+    prompt: Any = None,
 ) -> tuple[Float[Array, "R D"], dict[str, Any]]:
-    """Runs all layers on the rows of one device by ``lax.scan``.
+    """Embeds the rows of one device and runs all layers on them by ``lax.scan``; the rest as of a family's ``forward``.
 
     Args:
+        embed: what enters layer 0, of the own rows and, for codecs that predict from it, at any positions.
         layer: one layer.
-        weights: arrays with a leading axis of layers.
-        x_TD: what enters layer 0 on this device.
-        inputs: what enters layer 0 at any positions of the sequence, for codecs that predict from it.
+        params: those of the layers have a leading axis of layers.
+        inputs_T, position_T: input and position of each row.
         codecs: by site, the codec's learnt arrays with a leading axis of layers.
         cache: arrays with a leading axis of layers, for strategies that read one.
+        prompt: the inputs of the whole sequence, where every device knows them; by default those of the rows.
 
     Returns:
         The rows of the strategy's layout behind the last layer, and what the strategy emitted, stacked over layers.
     """
+    known_T = inputs_T if prompt is None else prompt
+
+    def inputs(position_T):
+        if not setting.dims.inputs_known:
+            raise ValueError("no device knows what enters layer 0 elsewhere in this model")
+        return embed(params, config, known_T[jnp.minimum(position_T, known_T.shape[0] - 1)], position_T)
+
+    x_TD, weights = embed(params, config, inputs_T, position_T), params["layers"]
     codecs = dict(codecs or {})
     everywhere = codecs.pop(SHARED, {})
     per_layer = (weights, codecs, dict(cache or {}))
@@ -53,7 +67,7 @@ def run_layers(
             lambda x: lax.dynamic_index_in_dim(x, index, keepdims=False), per_layer
         )
         scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
-        x_TD = layer(own, x_TD, scope)
+        x_TD = layer(own, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
 
     carry = (x_TD, strategy.start(setting, inputs, everywhere))

@@ -76,18 +76,14 @@ def forward(
         inputs_T, position_T: patch values and position of each row; position 0 is the class token.
         codecs: by site, the codec's learnt arrays with a leading axis of layers.
         cache: arrays with a leading axis of layers, for strategies that read one.
-        prompt: not looked at: only a device's own patches are known to it.
+        prompt: only a device's own patches are known to it, so codecs that predict do not look at it.
 
     Returns:
         The normalised output rows, and what the strategy emitted, stacked over layers.
     """
-    del prompt
-
-    def layer(weights, x_TD, scope):
-        return _layer(weights, config, x_TD, position_T, strategy, scope)
-
-    x_TD = embed(params, config, inputs_T, position_T)
-    x_TD, emitted = run_layers(layer, params["layers"], x_TD, _unknown, strategy, setting, codecs, cache)
+    x_TD, emitted = run_layers(
+        embed, _layer, params, config, inputs_T, position_T, strategy, setting, codecs, cache, prompt
+    )
     return layer_norm(x_TD, params["final_norm"], params["final_norm_bias"], config.norm_eps), emitted
 
 
@@ -114,10 +110,6 @@ def features(params: Tree, config: ViTConfig, rows_TP: Float[Array, "T P"]) -> F
     setting = Setting(model, strategy.layout(model, tokens, 1, None))
     x_TD, _ = forward(params, config, rows_TP, jnp.arange(tokens), strategy, setting)
     return unembed(params, x_TD)
-
-
-def _unknown(position_T):
-    raise TypeError("what enters a vision Transformer elsewhere is not known here")
 
 
 def embed(

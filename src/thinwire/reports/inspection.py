@@ -89,7 +89,7 @@ def codebook_figure(facts: Mapping[str, Any]) -> Figure:
     for colour, (site, layers) in zip(theme.palette, facts["by_layer"].items(), strict=False):
         index = range(len(layers))
         axes.plot(index, [layer["relative_error"] for layer in layers], color=colour, marker="o", ms=3.5, label=site)
-        if any("dead" in layer for layer in layers):
+        if any(layer.get("dead", 0) for layer in layers):
             dead = dead or axes.twinx()
             dead.bar(index, [layer.get("dead", 0) for layer in layers], color=colour, alpha=0.25)
     axes.set_ylim(bottom=0)

@@ -55,9 +55,17 @@ DASHES: dict[str, tuple[float, ...]] = {"ring": (1.2, 1.6), "tensor": (4.5, 2.0)
 EXACT_PERCENT = 0.01  # below this the perplexity is the single device's, to the eye
 
 
-def quality_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
-    """Perplexity against the single device's over bits a token and layer: one marker a row, kin rows joined."""
-    figure, axes = _canvas(theme, "Quality against bits", "fewer bits and less loss: down and to the left is better")
+def quality_plot(
+    rows: Sequence[Row],
+    theme: Theme = LIGHT,
+    subtitle: str = "fewer bits and less loss: down and to the left is better",
+) -> Figure:
+    """Perplexity against the single device's over bits a token and layer.
+
+    One marker a row, with its standard error where the row has one, kin rows joined; a row that sends nothing is a
+    dotted line.
+    """
+    figure, axes = _canvas(theme, "Quality against bits", subtitle)
     points = [
         (row, bits, 100 * (ratio - 1))
         for row in in_order(rows)
@@ -76,7 +84,23 @@ def quality_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
             markerfacecolor="none" if hollow else colour, markeredgecolor=colour if hollow else theme.paper,
             markeredgewidth=1.2, zorder=3, label=str(row.get("strategy")), clip_on=False,
         )  # fmt: skip
-    _quality_axes(axes, points)
+        error = number(row, "standard_error")
+        if error:
+            axes.errorbar([bits], [percent], [100 * error], color=colour, elinewidth=1, capsize=2, zorder=2)
+    silent = [
+        (row, 100 * (ratio - 1))
+        for row in in_order(rows)
+        if not is_single(row)
+        and number(row, "bits_per_token_per_layer") == 0
+        and (ratio := number(row, "perplexity_ratio")) is not None
+    ]
+    for row, percent in silent:
+        axes.axhline(percent, color=theme.faint, linewidth=1, linestyle=":", label=str(row.get("strategy")))
+        axes.text(
+            0.996, percent, f"{_short(row)}: nothing sent", transform=axes.get_yaxis_transform(), ha="right",
+            va="bottom", fontsize=8, color=theme.faint,
+        )  # fmt: skip
+    _quality_axes(axes, [bits for _, bits, _ in points], [percent for *_, percent in [*points, *silent]])
     axes.text(
         0.004, 0, "single device", transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=9,
         fontweight="bold", color=theme.ink,
@@ -95,9 +119,8 @@ def _labels(points: list[tuple[Row, float, float]], colours: dict[str, str]) -> 
     return [Label(_short(row), bits, percent, colours[_codec(row)]) for (row, bits, percent), *_ in together.values()]
 
 
-def _quality_axes(axes: Axes, points: list[tuple[Row, float, float]]) -> None:
-    bits = [b for _, b, _ in points] or [1.0]
-    percents = [p for _, _, p in points] or [0.0]
+def _quality_axes(axes: Axes, bits: list[float], percents: list[float]) -> None:
+    bits, percents = bits or [1.0], percents or [0.0]
     axes.set_xscale("log")
     axes.set_xlim(min(bits) / 1.8, max(bits) * 2.2)
     axes.xaxis.set_major_locator(FixedLocator(_ticks(*axes.get_xlim())))
@@ -233,7 +256,7 @@ def _clipped(text: str, limit: int = 44) -> str:
 
 
 def _short(row: Row) -> str:
-    return _clipped(_codec(row).replace("vq:", "vq ").replace("groups=", "G="))
+    return str(row.get("preset") or _clipped(_codec(row).replace("vq:", "vq ").replace("groups=", "G=")))
 
 
 def _kind(row: Row) -> tuple[str, str]:

@@ -1,14 +1,9 @@
-"""Perplexity against bits: the table for a terminal and for Markdown, and the picture."""
+"""Perplexity against bits: the table for a terminal and for Markdown."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.table import Table
-
-from thinwire.reports.plots import LIGHT
 
 COLUMNS = ("strategy", "preset", "bits", "compression", "perplexity", "change", "± s.e.", "KL", "context kept")
 _LEFT = ("strategy", "preset")
@@ -59,35 +54,3 @@ def quality_markdown(document: Mapping[str, Any]) -> str:
     ]
     body = ["| " + " | ".join([f"`{row['strategy']}`", *cells(row)[1:]]) + " |" for row in rows]
     return "\n".join([*head, *body]) + "\n"
-
-
-def quality_figure(rows: Sequence[Row], title: str) -> Figure:
-    """Change of perplexity over bits a token and layer, with standard errors; presets are joined."""
-    theme = LIGHT
-    figure = Figure(figsize=(8.0, 5.0), facecolor=theme.paper, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set_facecolor(theme.paper)
-    sent = [row for row in rows if row["bits_per_token_per_layer"] > 0]
-    named = sorted((r for r in sent if r["preset"] not in (None, "paper")), key=lambda r: r["bits_per_token_per_layer"])
-    others = [row for row in sent if row not in named]
-    for group, colour, joined in ((others, theme.faint, False), (named, theme.palette[0], True)):
-        x = [row["bits_per_token_per_layer"] for row in group]
-        y = [100 * (row["perplexity_ratio"] - 1) for row in group]
-        error = [0.0 if math.isnan(row["standard_error"]) else 100 * row["standard_error"] for row in group]
-        axes.errorbar(x, y, error, fmt="o-" if joined else "o", color=colour, capsize=2, lw=1.5)
-        for row, a, b in zip(group, x, y, strict=True):
-            label = row["preset"] or row["strategy"].split(":", 1)[1]
-            axes.annotate(label, (a, b), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour)
-    for row in rows:
-        if not row["bits_per_token_per_layer"]:
-            axes.axhline(100 * (row["perplexity_ratio"] - 1), color=theme.faint, ls=":", lw=1)
-            style = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": 8}
-            axes.annotate("no remote context", (0.99, 100 * (row["perplexity_ratio"] - 1)), color=theme.faint, **style)
-    axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=1)
-    axes.set_xlabel("bits a token and layer", color=theme.ink)
-    axes.set_ylabel("change of perplexity, %", color=theme.ink)
-    axes.grid(color=theme.grid)
-    axes.set_title(title, loc="left", color=theme.ink, fontsize=10)
-    return figure

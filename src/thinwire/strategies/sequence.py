@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from thinwire.attention.call import AttentionCall
-from thinwire.attention.context import Queries, RemoteAttention, exact_attention, join_parts, tiles
+from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
 from thinwire.codecs.base import Codec, CodecParams
 from thinwire.codecs.floats import Float
 from thinwire.dims import ModelDims
@@ -126,8 +126,8 @@ class Sequence(Strategy):
         if halo < 0:
             site = self.sites(setting.dims)[0]
             coarse = self.codec.bits_per_token(setting.dims.site_dim(site)) < COARSE * setting.dims.site_dim(site)
-            least = -(-layout.rows // HALO_PART) if setting.dims.causal and self.lossy else 0
-            halo = min(HALO, least) * (2 if coarse else 1)
+            most = -(-layout.rows // HALO_PART) if setting.dims.causal and self.lossy else 0
+            halo = min(HALO, most) * (2 if coarse else 1)
         return WorkRows(layout, halo if layout.devices > 1 else 0)
 
     @property
@@ -196,26 +196,17 @@ class Sequence(Strategy):
         k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
         k_TKd, q_THd = call.rotate(k_TKd, position_T), call.rotate(call.q_THd, position_T)
         me = collectives.device_index()
+        queries = self.work(scope.setting).queries(call.causal)
+        ask = S if call.causal else 0  # a causal model's shared rows ask for nothing of other devices
+        mine = (q_THd[ask:], k_TKd[ask:], v_TKd[ask:], position_T[ask:])
+        remote = RemoteAttention(layout, queries, mine[0], mine[3], me, call.scale, call.causal)
+        parts = exact_attention(*mine, queries.tiles, call.scale, call.causal)
         if not call.causal:
-            every = ((0, S),) * bool(S) + tuple((S + a, S + b) for a, b in tiles(layout))
-            queries = Queries(every, self._positions_NT(layout), np.zeros((layout.devices, 0, 2), np.int32))
-            remote = RemoteAttention(layout, queries, q_THd, position_T, me, call.scale, causal=False)
-            parts = exact_attention(q_THd, k_TKd, v_TKd, position_T, every, call.scale, causal=False)
             return remote, parts, join_parts([], *q_THd.shape[1:])
-        work = self.work(scope.setting)
-        queries = Queries(work.tiles, work.positions_NW, work.held_NS2)
-        remote = RemoteAttention(layout, queries, q_THd[S:], position_T[S:], me, call.scale, call.causal)
-        own = (k_TKd[S:], v_TKd[S:], position_T[S:])
-        parts = exact_attention(q_THd[S:], *own, work.tiles, call.scale, call.causal)
         parts = remote.with_shared(parts, k_TKd[:S], v_TKd[:S])
         first = ((0, S),) if S else ()
         shared = exact_attention(q_THd[:S], k_TKd[:S], v_TKd[:S], position_T[:S], first, call.scale, call.causal)
         return remote, parts, join_parts(shared, *q_THd.shape[1:])
-
-    @staticmethod
-    def _positions_NT(layout: TokenLayout):
-        shared = np.tile(np.arange(layout.shared, dtype=np.int32), (layout.devices, 1))
-        return np.concatenate([shared, layout.positions_NR], axis=1)
 
     def coded_site(self, scope: LayerScope) -> str:
         """The site that is coded."""

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 from jaxtyping import Int
 
-from thinwire.attention.context import cut_tiles
+from thinwire.attention.context import Queries, cut_tiles
 from thinwire.layout import PAD, TokenLayout
 
 
@@ -36,31 +36,34 @@ class WorkRows:
         return tuple(tuple(of(device)) for device in self.layout.segments)
 
     @functools.cached_property
-    def _columns(self) -> list[tuple[int, tuple[int, int]]]:
-        """For each stretch that any device has: the length of its halo, and its rows in the layout."""
-        lengths = [max(b - a for a, b in column) for column in zip(*self.layout.segments, strict=True)]
-        leads = [max(b - a for a, b in column) for column in zip(*self.halos, strict=True)]
-        real = [lead for lead, length in zip(leads, lengths, strict=True) if length]
-        return list(zip(real, self.layout.segment_rows, strict=True))
+    def _stretches(self) -> list[tuple[int, int, tuple[int, int]]]:
+        """Of each stretch that any device has: its index, the length of its halo, and its rows in the layout."""
+        longest = lambda ranges: [max(b - a for a, b in column) for column in zip(*ranges, strict=True)]
+        real = [s for s, length in enumerate(longest(self.layout.segments)) if length]
+        leads = longest(self.halos)
+        return [(s, leads[s], rows) for s, rows in zip(real, self.layout.segment_rows, strict=True)]
 
     @functools.cached_property
     def positions_NW(self) -> Int[np.ndarray, "N W"]:
         """The position of each row, PAD where it holds no token."""
-        lengths = [max(b - a for a, b in column) for column in zip(*self.layout.segments, strict=True)]
-        real = [s for s, length in enumerate(lengths) if length]
         rows = []
-        for device, halos in zip(self.layout.positions_NR, self.halos, strict=True):
-            parts = []
-            for (lead, (a, b)), s in zip(self._columns, real, strict=True):
+        for own_R, halos in zip(self.layout.positions_NR, self.halos, strict=True):
+            parts = [np.zeros(0, np.int32)]
+            for s, lead, (a, b) in self._stretches:
                 start, stop = halos[s]
-                parts += [np.full(lead - (stop - start), PAD), np.arange(start, stop), device[a:b]]
-            rows.append(np.concatenate(parts) if parts else np.zeros(0))
+                parts += [np.full(lead - (stop - start), PAD), np.arange(start, stop), own_R[a:b]]
+            rows.append(np.concatenate(parts))
         return np.asarray(rows, np.int32)
 
-    @functools.cached_property
-    def held_NS2(self) -> Int[np.ndarray, "N S 2"]:
-        """The halos as an array; none at all where there is no halo."""
-        return np.asarray(self.halos, np.int32)[:, : len(self.halos[0]) if self.halo else 0]
+    def queries(self, causal: bool) -> Queries:
+        """Which rows look for other devices' keys: all of these, behind the shared ones unless the model is causal."""
+        halos_NS2 = np.asarray(self.halos, np.int32)[:, : len(self.halos[0]) if self.halo else 0]
+        if causal or not self.layout.shared:
+            return Queries(self.tiles, self.positions_NW, halos_NS2)
+        S = self.layout.shared
+        tiles = ((0, S), *((S + start, S + stop) for start, stop in self.tiles))
+        shared_NS = np.tile(np.arange(S, dtype=np.int32), (self.layout.devices, 1))
+        return Queries(tiles, np.concatenate([shared_NS, self.positions_NW], axis=1), halos_NS2)
 
     @functools.cached_property
     def places_NW(self) -> Int[np.ndarray, "N W"]:
@@ -72,20 +75,20 @@ class WorkRows:
         return np.where(self.positions_NW < PAD, place_T[at], nowhere).astype(np.int32)
 
     @functools.cached_property
+    def _ends(self) -> list[int]:
+        """Behind which row each stretch ends."""
+        return np.cumsum([lead + b - a for _, lead, (a, b) in self._stretches], dtype=int).tolist()
+
+    @functools.cached_property
     def own_R(self) -> Int[np.ndarray, " R"]:
         """The rows of the layout among these."""
-        own, at = [], 0
-        for lead, (a, b) in self._columns:
-            own.append(np.arange(at + lead, at + lead + b - a))
-            at += lead + b - a
-        return np.concatenate(own) if own else np.zeros(0, int)
+        own = [np.arange(end - (b - a), end) for end, (_, _, (a, b)) in zip(self._ends, self._stretches, strict=True)]
+        return np.concatenate([np.zeros(0, int), *own])
 
     @functools.cached_property
     def tiles(self) -> tuple[tuple[int, int], ...]:
         """Stretches, halo included, as (start, stop) of rows, cut to the size of a tile."""
-        lengths = [lead + b - a for lead, (a, b) in self._columns]
-        ends = np.cumsum(lengths).tolist()
-        return cut_tiles([(end - length, end) for end, length in zip(ends, lengths, strict=True)])
+        return cut_tiles(zip([0, *self._ends], self._ends, strict=False))
 
     def own(self, values_T):
         """The shared rows and the own ones, of shared ones and these."""

@@ -26,6 +26,7 @@ from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[int, int], None]
 
+EXACT = {"relative_error": 0.0}  # figures of a layer that is recomputed
 _HELD_OUT = 10  # one row in so many is kept for the health figures
 
 
@@ -143,7 +144,7 @@ def learn(
         learnt: list[dict[str, np.ndarray]] = []
         figures[site] = []
         for params, coded_nD in layers:
-            figures[site].append(figures_of(_quantiser(strategy.codec), params, coded_nD))
+            figures[site].append(figures_of(_quantiser(strategy.codec), params, coded_nD) if len(coded_nD) else EXACT)
             learnt.append(params)
             progress(i * dims.layers + len(learnt), dims.layers * len(sites))
         arrays[site] = {name: np.stack([params[name] for params in learnt]) for name in learnt[0]}

@@ -65,7 +65,7 @@ def learn_layers(
 ) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
     """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
 
-    Where layer 0 is recomputed in use, its arrays do nothing; else there is nothing below it.
+    Where layer 0 is recomputed in use, its arrays do nothing and no rows are quantised; else there is nothing below it.
 
     Args:
         kept_n: rows to learn from; the others are held out.
@@ -76,7 +76,7 @@ def learn_layers(
     for layer, rows_nD in enumerate(rows_LnD):
         if layer == 0 and codec.recomputes:
             below_nD = rows_nD
-            yield _nothing(codec, features_nR.shape[1], dim), np.zeros((1, dim), np.float32)
+            yield _nothing(codec, features_nR.shape[1], dim), np.zeros((0, dim), np.float32)
             continue
         known_nK = np.concatenate([features_nR, codec.below * below_nD], axis=1)
         learn = functools.partial(
