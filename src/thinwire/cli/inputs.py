@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from thinwire.cli import console
+from thinwire.cli.programs import keep_programs
 from thinwire.codebooks.store import CodebookSet, check_place
 from thinwire.codebooks.store import load as load_codebooks
 from thinwire.data.text import read_documents
@@ -129,7 +130,8 @@ def check_outputs(*paths: str | None) -> None:
 
 
 def open_model(name: str) -> LoadedModel:
-    """Loads a model, with a bar while it downloads."""
+    """Loads a model, with a bar while it downloads; from here on compiled programs are kept for the next run."""
+    keep_programs()
     if name in MODELS:
         _download(name, MODELS[name])
     return load_model(name)

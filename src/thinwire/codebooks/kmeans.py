@@ -25,6 +25,8 @@ DEAD_BELOW = 0.02
 REVIVED_WITH = 0.1
 # Rows that the seeding looks at: this many for each codeword, and never fewer than 4096.
 _SEED_ROWS = 4
+# Passes over the data: the error of new rows is then within 1 % of where it settles.
+PASSES = 6
 # Rows of one batch, unless a codebook is so large that it needs more. Data that fit are one batch: plain Lloyd.
 _BATCH_ROWS = 16384
 
@@ -164,17 +166,12 @@ def step(
     return _revive(key, KMeansState(codebook, sums, counts), x_nGE, error_nG), mean_error
 
 
-def default_steps(size: int) -> int:
-    """Passes over the data that bring the distortion of ``size`` codewords within about 1 % of where it settles."""
-    return min(12, max(6, 2048 // size))
-
-
 def fit(
     key: Array,
     x_nD: Float[Array, "n D"] | Float[np.ndarray, "n D"],
     groups: int,
     size: int,
-    steps: int | None = None,
+    steps: int = PASSES,
     weights: Float[Array, "n"] | Float[np.ndarray, "n"] | None = None,
 ) -> Float[Array, "G C E"]:
     """Learns a codebook from rows; the same key and rows give the same codebook.
@@ -187,7 +184,7 @@ def fit(
         x_nD: the rows, one a token.
         groups: pieces ``G`` a row is cut into; must divide ``D``.
         size: codewords ``C`` of each group.
-        steps: passes over the rows; ``default_steps(size)`` if None.
+        steps: passes over the rows.
         weights: how much each row counts, 0 or more; all alike if None.
 
     Raises:
@@ -225,7 +222,7 @@ def fit(
     del x_seed
     decay = jnp.float32(1 - 1 / batches)
     held = take(order) if batches == 1 else None
-    for i in range((default_steps(size) if steps is None else steps) * batches):
+    for i in range(steps * batches):
         at = i % batches * batch
         x_nGE, batch_weights_n = held if held is not None else take(order[at : at + batch])
         state, _ = step(jax.random.fold_in(key, i), state, x_nGE, batch_weights_n, decay)

@@ -79,7 +79,12 @@ def interleaved_rows(rows: np.ndarray, d: int) -> np.ndarray:
 
 
 class _Reader(gguf.GGUFReader):
-    """The package's reader, which by itself steps through an array of any length, far past a damaged file's end."""
+    """The package's reader, which by itself is slow, and steps through an array far past a damaged file's end."""
+
+    def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+        order = self.byte_order if override_order is None else override_order
+        # Not the file's memmap itself: each of its slices is one too, and a vocabulary takes some hundred thousand.
+        return np.frombuffer(np.asarray(self.data), np.dtype(dtype).newbyteorder(order), int(count), int(offset))
 
     def _get_field_parts(self, orig_offs: int, raw_type: Any) -> Any:
         if raw_type == _ARRAY:  # the type of the elements (4 bytes), then their count
