@@ -10,7 +10,8 @@ _WORTH_KEEPING_S = 0.5  # of compilation
 
 def keep_programs() -> None:
     """Lets JAX keep what it compiles below the cache folder, unless the user has said where (or that it must not)."""
-    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
+    set_by_user = jax.config.values
+    if set_by_user["jax_compilation_cache_dir"] or not set_by_user["jax_enable_compilation_cache"]:
         return
     try:
         folder = cache_dir() / "programs"
