@@ -20,11 +20,28 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 ONCE = {"evaluation", "training", "weights", "reports", "planning", "cluster"}
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--one-case-in", type=int, default=1, metavar="N", help="of each parametrised test run 1 of N cases"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
     here = Path(__file__).parent
     for item in items:
         if item.path.relative_to(here).parts[0] in ONCE:
             item.add_marker(pytest.mark.once)
+    each = config.getoption("--one-case-in")
+    seen: dict[str, int] = {}
+    left_out = []
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        seen[name] = seen.get(name, -1) + 1
+        if seen[name] % each:
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture

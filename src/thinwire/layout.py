@@ -78,7 +78,10 @@ class TokenLayout:
     def join(self, values_NR):
         """Rows by device (N, shared + R, ...) back to the sequence (T, ...)."""
         device_T, row_T = self.places
-        return values_NR[device_T, row_T]
+        breaks = np.flatnonzero((np.diff(device_T) != 0) | (np.diff(row_T) != 1)) + 1
+        runs = zip([0, *breaks.tolist()], [*breaks.tolist(), self.tokens], strict=True)
+        # Stretch by stretch: rows of logits are long, and picking them one by one is slow.
+        return np.concatenate([values_NR[device_T[a], row_T[a] : row_T[a] + b - a] for a, b in runs])
 
     def visible_pairs(self, causal: bool) -> tuple[int, ...]:
         """Number of (query, key) pairs that each device's attention has to compute."""

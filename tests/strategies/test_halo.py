@@ -82,17 +82,17 @@ def test_what_has_no_meaning_is_said():
         parse_strategy("sequence:vq:groups=4:halo=3").check(tiny.dims("bert"))
 
 
-def test_by_default_lossy_codecs_of_causal_models_have_one():
-    """A sixteenth of the own tokens, or 16; twice that where a value costs less than a sixteenth of a bit."""
+def test_by_default_codes_of_few_bits_of_causal_models_have_one():
+    """An eighth of the own tokens, or 32."""
     for spec, tokens, expected in (
         ("sequence:float32", 256, 0),
-        ("sequence:int4", 256, 4),
-        ("ring:vq:groups=6:size=16", 4096, 16),
-        ("ring:vq:groups=1:size=4", 4096, 32),
+        ("sequence:int4", 256, 0),  # and a half with their scales
+        ("sequence:int2", 256, 8),
+        ("ring:vq:groups=6:size=16", 4096, 32),
     ):
         strategy, dims = parse_strategy(spec), tiny.dims("llama")
         setting = Setting(dims, strategy.layout(dims, tokens, 4, None))
         assert strategy.work(setting).halo == expected
     dims = tiny.dims("bert")
-    strategy = parse_strategy("sequence:int4")
+    strategy = parse_strategy("sequence:int2")
     assert strategy.work(Setting(dims, strategy.layout(dims, 256, 4, None))).halo == 0

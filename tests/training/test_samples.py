@@ -5,7 +5,7 @@ import pytest
 
 import tiny
 from thinwire.strategies.heads import deal
-from thinwire.training.samples import HISTORY, POSITION, TOKENS_BACK, sample_sites
+from thinwire.training.samples import FAR, HISTORY, POSITION, TOKENS_BACK, WEIGHT, sample_sites
 
 TOKENS, WINDOWS, ROWS = 20, 3, 8
 DEVICES = 3  # nine query heads and three key heads: three and one each
@@ -42,7 +42,9 @@ def forward(ids_T) -> list[dict[str, np.ndarray]]:
         score_HTS = np.einsum("thd,shd->hts", rotate(q), k) / np.sqrt(c.d)
         score_HTS[:, at[:, None] < at[None]] = -np.inf
         weight_HTS = np.exp(score_HTS - score_HTS.max(axis=2, keepdims=True))
-        o_THd = np.einsum("hts,shd->thd", weight_HTS / weight_HTS.sum(axis=2, keepdims=True), v)
+        weight_HTS /= weight_HTS.sum(axis=2, keepdims=True)
+        site[WEIGHT] = (weight_HTS**2 * np.minimum(1, (at[:, None] - at) / FAR)).sum(axis=(0, 1))[:, None]
+        o_THd = np.einsum("hts,shd->thd", weight_HTS, v)
         mine = [slice(n * 3, n * 3 + 3) for n in range(DEVICES)]
         site["attn_out"] = np.stack([np.einsum("thd,hdm->tm", o_THd[:, own], w["wo"][own]) for own in mine])
         x_TD = x_TD + site["attn_out"].sum(axis=0)
@@ -92,6 +94,14 @@ def test_all_rows_but_the_first(windows_WT):
     assert kept["kv"].shape[1] == TOKENS - 1
     found = positions(kept["kv"][1], forward(windows_WT[0])[1]["kv"])
     assert sorted(found) == list(range(1, TOKENS))
+
+
+def test_a_row_weighs_what_later_tokens_look_at_it(windows_WT):
+    kept = sample_sites(tiny.model(), ("kv", WEIGHT), windows_WT[:1], 1000)
+    for layer, sites in enumerate(forward(windows_WT[0])):
+        order = kept[POSITION][0, :, 0]
+        assert sites[WEIGHT][1] > 10 * sites[WEIGHT][-2] > sites[WEIGHT][-1] == 0
+        np.testing.assert_allclose(kept[WEIGHT][layer], sites[WEIGHT][order], rtol=1e-4, atol=1e-7)
 
 
 def test_partial_and_whole_sums_of_every_device(windows_WT):

@@ -26,23 +26,28 @@ def distance(
     logits_TV: Float[np.ndarray, "T V"], single_TV: Float[np.ndarray, "T V"], ids_T: Int[np.ndarray, " T"]
 ) -> Distance:
     """Compares two runs over one window; the last position predicts nothing and counts only for ``max_abs``."""
-    predicted = len(ids_T) - 1
-    sums = np.zeros(4)
-    for start in range(0, predicted, _ROWS):
-        rows = slice(start, min(start + _ROWS, predicted))
-        sums += np.asarray(_sums(logits_TV[rows], single_TV[rows], ids_T[rows.start + 1 : rows.stop + 1]), float)
+    tokens = len(ids_T)
+    next_T = np.append(ids_T[1:], ids_T[:1])  # of the last position any, as it does not count
+    counts_T = np.arange(tokens) < tokens - 1
+    sums, max_abs = np.zeros(4), 0.0
+    for start in range(0, tokens, _ROWS):
+        rows = slice(start, start + _ROWS)
+        found, largest = _sums(logits_TV[rows], single_TV[rows], next_T[rows], counts_T[rows])
+        sums += np.asarray(found, float)
+        max_abs = float(np.maximum(max_abs, largest))  # of a NaN too
     nll, nll_single, kl, top1 = sums
-    max_abs = float(np.max([np.abs(a - b).max() for a, b in zip(logits_TV, single_TV, strict=True)]))
-    return Distance(predicted, nll, nll_single, kl, int(top1), max_abs)
+    return Distance(tokens - 1, nll, nll_single, kl, int(top1), max_abs)
 
 
 @jax.jit
-def _sums(logits_RV: Array, single_RV: Array, next_R: Array):
+def _sums(logits_RV: Array, single_RV: Array, next_R: Array, counts_R: Array):
     log_p, log_q = jax.nn.log_softmax(single_RV), jax.nn.log_softmax(logits_RV)
-    pick = lambda x: jnp.take_along_axis(x, next_R[:, None], axis=1).sum()
-    kl = jnp.sum(_divergence(log_p, log_q))
-    top1 = jnp.sum(logits_RV.argmax(axis=1) == single_RV.argmax(axis=1))
-    return jnp.stack([-pick(log_q), -pick(log_p), kl, top1.astype(jnp.float32)])
+    pick = lambda x_RV: jnp.take_along_axis(x_RV, next_R[:, None], axis=1)[:, 0]
+    kl_R = jnp.sum(_divergence(log_p, log_q), axis=1)
+    same_R = (logits_RV.argmax(axis=1) == single_RV.argmax(axis=1)).astype(jnp.float32)
+    sums = [jnp.sum(jnp.where(counts_R, x_R, 0.0)) for x_R in (-pick(log_q), -pick(log_p), kl_R, same_R)]
+    apart_RV = jnp.abs(logits_RV - single_RV)
+    return jnp.stack(sums), jnp.where(jnp.isnan(apart_RV).any(), jnp.nan, apart_RV.max())
 
 
 def _divergence(log_p, log_q):

@@ -27,9 +27,9 @@ from thinwire.wire import collectives
 
 SITES = ("kv", "x", "norm")
 # Half of what coding costs in quality falls on the first tokens of a device; this many neighbours take much of it away.
-HALO = 16
-HALO_PART = 16
-COARSE = 1 / 16  # bits a value
+HALO = 32
+HALO_PART = 8
+FINE = 4  # bits a value: codes of so many need no such help
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Sequence(Strategy):
             and is seen by no other device; the results are averaged. ``one`` keeps it an ordinary token of device 0.
             Default: ``each`` for lossy codecs of models with a class token.
         halo: tokens before its own that a device of a causal model computes too, so that its first tokens see their
-            neighbours exactly; costs work, but no bits. Default: for lossy codecs HALO, or a part of the own tokens
-            (one in HALO_PART) where that is less, and twice as many for COARSE ones; else 0.
+            neighbours exactly; costs work, but no bits. Default: HALO, or a part of the own tokens (one
+            in HALO_PART) where that is less; 0 for codecs of FINE bits a value or more.
         layout: ``contiguous`` or ``zigzag`` (balances causal attention).
     """
 
@@ -125,9 +125,8 @@ class Sequence(Strategy):
         layout, halo = setting.layout, self.halo
         if halo < 0:
             site = self.sites(setting.dims)[0]
-            coarse = self.codec.bits_per_token(setting.dims.site_dim(site)) < COARSE * setting.dims.site_dim(site)
-            most = -(-layout.rows // HALO_PART) if setting.dims.causal and self.lossy else 0
-            halo = min(HALO, most) * (2 if coarse else 1)
+            coarse = self.codec.bits_per_token(setting.dims.site_dim(site)) < FINE * setting.dims.site_dim(site)
+            halo = min(HALO, -(-layout.rows // HALO_PART)) if setting.dims.causal and coarse else 0
         return WorkRows(layout, halo if layout.devices > 1 else 0)
 
     @property

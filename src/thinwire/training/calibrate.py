@@ -19,7 +19,7 @@ from thinwire.models.families import FAMILIES
 from thinwire.strategies import Strategy, Tensor
 from thinwire.training import quantisers
 from thinwire.training.predictive import embed_history, learn_layers, shared_projection
-from thinwire.training.samples import HISTORY, POSITION, Samples, Windows, sample_sites
+from thinwire.training.samples import HISTORY, POSITION, WEIGHT, Samples, Windows, sample_sites
 from thinwire.training.unfinished import Once, Unfinished
 from thinwire.weights.cache import cache_dir
 from thinwire.weights.load import LoadedModel
@@ -27,6 +27,7 @@ from thinwire.weights.load import LoadedModel
 Progress = Callable[[int, int], None]
 
 EXACT = {"relative_error": 0.0}  # figures of a layer that is recomputed
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 10.0  # of a row, where the mean is 1
 _HELD_OUT = 10  # one row in so many is kept for the health figures
 
 
@@ -103,6 +104,8 @@ def collect(
                 "or longer windows and keep more rows of them, or choose a smaller size."
             )
     sites = sorted({site for strategy in strategies for site in strategy.sites(dims)})
+    if any(isinstance(strategy.codec, Predictive) for strategy in strategies):
+        sites.append(WEIGHT)
     return sample_sites(model, sites, windows_WT, per_window, devices, job.seed, progress, first)
 
 
@@ -176,14 +179,22 @@ def _learner(
         return {}, (
             (once(f"layer-{i}", functools.partial(learn, i, rows)), rows[~kept_n]) for i, rows in enumerate(rows_LnD)
         )
+    weights_Ln = _weights(samples[WEIGHT][:, :, 0]) if WEIGHT in samples else None
     if not codec.knows_tokens:
         nothing_n0 = np.zeros((rows_LnD.shape[1], 0), np.float32)
-        return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n, once)
+        return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n, weights_Ln, once)
     back_nH = samples[HISTORY][0][:, : codec.history]
     tokens_nF = embed_history(model, back_nH, samples[POSITION][0, :, 0])
     project = lambda: {"project": shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)}
     shared = once("project", project)
-    return shared, learn_layers(key, codec, tokens_nF @ shared["project"], rows_LnD, kept_n, once)
+    return shared, learn_layers(key, codec, tokens_nF @ shared["project"], rows_LnD, kept_n, weights_Ln, once)
+
+
+def _weights(regard_Ln):
+    """How much rows count: softened, so that a few tokens that everybody looks at do not stand for all."""
+    weights_Ln = np.sqrt(regard_Ln)
+    weights_Ln /= weights_Ln.mean(axis=1, keepdims=True) + np.float32(1e-12)
+    return np.clip(weights_Ln, LEAST_WEIGHT, MOST_WEIGHT)
 
 
 def _quantiser(codec: Codec) -> Codec:

@@ -61,6 +61,7 @@ def learn_layers(
     features_nR: Float[np.ndarray, "n R"],
     rows_LnD: Float[np.ndarray, "L n D"],
     kept_n: Bool[np.ndarray, " n"],
+    weights_Ln: Float[np.ndarray, "L n"] | None = None,
     once: Once = lambda name, learn: learn(),
 ) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
     """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
@@ -69,9 +70,11 @@ def learn_layers(
 
     Args:
         kept_n: rows to learn from; the others are held out.
+        weights_Ln: how much each row's error counts; all alike if None.
         once: keeps what is learnt of a layer, or recalls it.
     """
     below_nD = np.zeros_like(rows_LnD[0])
+    weights_Ln = np.ones(rows_LnD.shape[:2], np.float32) if weights_Ln is None else weights_Ln
     dim = below_nD.shape[1]
     for layer, rows_nD in enumerate(rows_LnD):
         if layer == 0 and codec.recomputes:
@@ -79,9 +82,8 @@ def learn_layers(
             yield _nothing(codec, features_nR.shape[1], dim), np.zeros((0, dim), np.float32)
             continue
         known_nK = np.concatenate([features_nR, codec.below * below_nD], axis=1)
-        learn = functools.partial(
-            _learn_layer, jax.random.fold_in(key, layer), codec, known_nK[kept_n], rows_nD[kept_n]
-        )
+        given = (known_nK[kept_n], rows_nD[kept_n], weights_Ln[layer, kept_n])
+        learn = functools.partial(_learn_layer, jax.random.fold_in(key, layer), codec, *given)
         params = once(f"layer-{layer}", learn)
         residual_nD = rows_nD - np.asarray(_matmul(known_nK, params["predict"])) - params["bias"]
         rotated_nD = np.asarray(_matmul(residual_nD, params["analysis"]))
@@ -89,12 +91,12 @@ def learn_layers(
         yield params, rotated_nD[~kept_n]
 
 
-def _learn_layer(key, codec: Predictive, known_nK, rows_nD) -> Learnt:
+def _learn_layer(key, codec: Predictive, known_nK, rows_nD, weights_n) -> Learnt:
     """Prediction, rotation of what it leaves, and the quantiser of that."""
-    predict_KD, bias_D = _ridge(known_nK, rows_nD)
+    predict_KD, bias_D = _ridge(known_nK, rows_nD, weights_n)
     residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-    analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](residual_nD, groups(codec.quantiser))
-    learnt = quantisers.learn(key, codec.quantiser, np.asarray(_matmul(residual_nD, analysis_DD)))
+    analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](residual_nD * _root(weights_n), groups(codec.quantiser))
+    learnt = quantisers.learn(key, codec.quantiser, np.asarray(_matmul(residual_nD, analysis_DD)), weights_n)
     return {"predict": predict_KD, "bias": bias_D, "analysis": analysis_DD, "synthesis": synthesis_DD, **learnt}
 
 
@@ -160,9 +162,13 @@ def _none(rows_nD, groups):
 ROTATIONS = {"joint": balanced_rotation, "apart": _apart, "none": _none}
 
 
-def _ridge(known_nK, rows_nD):
-    mean_K, mean_D = known_nK.mean(axis=0), rows_nD.mean(axis=0)
-    centred_nK, centred_nD = known_nK - mean_K, rows_nD - mean_D
+def _root(weights_n):
+    return np.sqrt(weights_n / weights_n.mean())[:, None]
+
+
+def _ridge(known_nK, rows_nD, weights_n):
+    mean_K, mean_D = (np.average(x, axis=0, weights=weights_n).astype(np.float32) for x in (known_nK, rows_nD))
+    centred_nK, centred_nD = (known_nK - mean_K) * _root(weights_n), (rows_nD - mean_D) * _root(weights_n)
     gram_KK = np.asarray(_gram(centred_nK, centred_nK), np.float64)
     # Regressors differ in size, so each is held back in proportion to its own variance; one without any is not used.
     gram_KK += np.diag(np.where(np.diag(gram_KK) > 0, RIDGE * np.diag(gram_KK), 1.0))

@@ -15,6 +15,7 @@ from thinwire.codecs.uniform import from_codes, to_codes
 from thinwire.codecs.vq import lookup, search
 
 Rows = Float[np.ndarray, "n D"]
+Weights = Float[np.ndarray, " n"]
 Learnt = dict[str, np.ndarray]
 
 # Rows that k-means looks at: so many for each codeword, and never fewer than the second; more change little.
@@ -22,13 +23,19 @@ ROWS_A_CODEWORD, FEWEST_ROWS = 32, 8192
 STEPS_TRIED = 48  # of a coordinate, from its range down to a thousandth of it
 
 
-def learn(key: Array, codec: Codec, rows_nD: Rows) -> Learnt:
+def learn(key: Array, codec: Codec, rows_nD: Rows, weights_n: Weights | None = None) -> Learnt:
     """The arrays of one layer that ``codec`` needs; none for a codec that learns nothing.
+
+    Args:
+        weights_n: how much each row counts, where codewords are learnt; all alike if None.
 
     Raises:
         ThinwireError: there are fewer rows than codewords.
     """
-    return LEARNERS[type(codec)](key, codec, rows_nD) if codec.learns else {}
+    if not codec.learns:
+        return {}
+    weights_n = np.ones(len(rows_nD), np.float32) if weights_n is None else weights_n
+    return LEARNERS[type(codec)](key, codec, rows_nD, weights_n)
 
 
 def codewords(codec: Codec) -> int:
@@ -36,42 +43,45 @@ def codewords(codec: Codec) -> int:
     return getattr(codec.quantiser if isinstance(codec, Predictive) else codec, "size", 1)
 
 
-def _vq(key: Array, codec: GroupedVQ, rows_nD: Rows) -> Learnt:
+def _vq(key: Array, codec: GroupedVQ, rows_nD: Rows, weights_n: Weights) -> Learnt:
     """K-means in every group."""
-    return {"codebook": np.asarray(fit(key, enough(rows_nD, codec.size), codec.groups, codec.size))}
+    some = enough(len(rows_nD), codec.size)
+    return {"codebook": np.asarray(fit(key, rows_nD[some], codec.groups, codec.size, weights=weights_n[some]))}
 
 
-def enough(rows_nD: Rows, size: int) -> Rows:
+def enough(rows: int, size: int) -> slice:
     """Evenly spread rows, as many as k-means with so many codewords needs."""
-    return rows_nD[:: max(1, len(rows_nD) // max(FEWEST_ROWS, ROWS_A_CODEWORD * size))]
+    return slice(None, None, max(1, rows // max(FEWEST_ROWS, ROWS_A_CODEWORD * size)))
 
 
-def _rvq(key: Array, codec: ResidualVQ, rows_nD: Rows) -> Learnt:
+def _rvq(key: Array, codec: ResidualVQ, rows_nD: Rows, weights_n: Weights) -> Learnt:
     """K-means stage by stage, on what the stages before leave."""
-    books, rows_nD = [], enough(rows_nD, codec.size)
+    books, some = [], enough(len(rows_nD), codec.size)
+    rows_nD, weights_n = rows_nD[some], weights_n[some]
     for stage in range(codec.stages):
-        book = fit(jax.random.fold_in(key, stage) if stage else key, rows_nD, codec.groups, codec.size)
+        stage_key = jax.random.fold_in(key, stage) if stage else key
+        book = fit(stage_key, rows_nD, codec.groups, codec.size, weights=weights_n)
         rows_nD = np.asarray(_left(book, rows_nD))
         books.append(np.asarray(book))
     return {"codebook": np.stack(books)}
 
 
-def _on_axes(key: Array, codec: LowRank | FSQ, rows_nD: Rows) -> Learnt:
+def _on_axes(key: Array, codec: LowRank | FSQ, rows_nD: Rows, weights_n: Weights) -> Learnt:
     """The mean, the principal axes and the steps of the coordinates on them."""
-    del key
+    del key, weights_n
     mean_D, basis_DD = principal_axes(rows_nD)
     basis_Dr = basis_DD[:, : codec.dims]
     step_r = best_steps(jnp.asarray((rows_nD - mean_D) @ basis_Dr), codec.levels)
     return {"mean": mean_D, "basis": basis_Dr, "step": np.asarray(step_r)}
 
 
-def _sign(key: Array, codec: Sign, rows_nD: Rows) -> Learnt:
+def _sign(key: Array, codec: Sign, rows_nD: Rows, weights_n: Weights) -> Learnt:
     """The mean row."""
-    del key, codec
+    del key, codec, weights_n
     return {"mean": rows_nD.mean(axis=0, dtype=np.float64).astype(np.float32)}
 
 
-LEARNERS: dict[type[Codec], Callable[[Array, Any, Rows], Learnt]] = {
+LEARNERS: dict[type[Codec], Callable[[Array, Any, Rows, Weights], Learnt]] = {
     GroupedVQ: _vq,
     ResidualVQ: _rvq,
     LowRank: _on_axes,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
+from thinwire.attention.call import AttentionCall
 from thinwire.codecs.predictive import MAX_HISTORY
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Setting, Single, Tensor
@@ -15,8 +16,9 @@ from thinwire.strategies.tensor import SITES as TENSOR_SITES
 from thinwire.weights.load import LoadedModel
 from thinwire.wire.spmd import put, spmd
 
-HISTORY, POSITION = "history", "position"
+HISTORY, POSITION, WEIGHT = "history", "position", "weight"
 TOKENS_BACK = MAX_HISTORY
+FAR = 256  # tokens: about a device's share of a prompt
 
 # One row a token: ids, or the values of patches.
 Windows = Int[np.ndarray, "W T"] | Float[np.ndarray, "W T P"]
@@ -30,7 +32,10 @@ class _ProbeSingle(Single):
     wanted: tuple[str, ...] = ()
 
     def attend(self, scope, call):
-        scope.emitted["sites"] = {site: call.sites[site] for site in self.wanted}
+        sites = {site: call.sites[site] for site in self.wanted if site != WEIGHT}
+        if WEIGHT in self.wanted:
+            sites[WEIGHT] = _regard(call)[:, None]
+        scope.emitted["sites"] = sites
         return super().attend(scope, call)
 
 
@@ -43,6 +48,25 @@ class _ProbeTensor(Tensor):
         both = jnp.concatenate([partial_TD.astype(jnp.float32), whole_TD])
         scope.emitted["sites"] = {**scope.emitted.get("sites", {}), site: both}
         return whole_TD
+
+
+def _regard(call: AttentionCall) -> Float[Array, " T"]:
+    """How much an error in a token's key and value disturbs the others: Σ p² over the queries that look at it.
+
+    Each query counts by the chance that it is on another device: in full from FAR tokens on.
+    """
+    k_TKd, _ = call.keys_values("kv", call.sites["kv"])
+    k_KTd = call.rotate(k_TKd, call.position_T).swapaxes(0, 1).astype(jnp.float32)
+    q_HTd = call.rotate(call.q_THd, call.position_T).swapaxes(0, 1).astype(jnp.float32)
+    back_TT = call.position_T[:, None] - call.position_T[None, :]
+    apart_TT = jnp.clip(jnp.abs(back_TT) / FAR, 0, 1)
+
+    def of_head(regard_T, head):
+        score_TT = call.scale * q_HTd[head] @ k_KTd[head * len(k_KTd) // len(q_HTd)].T
+        p_TT = jax.nn.softmax(jnp.where(back_TT >= 0, score_TT, -jnp.inf) if call.causal else score_TT)
+        return regard_T + jnp.sum(p_TT**2 * apart_TT, axis=0), None
+
+    return jax.lax.scan(of_head, jnp.zeros(len(back_TT), jnp.float32), jnp.arange(len(q_HTd)))[0]
 
 
 def sample_sites(
@@ -59,6 +83,7 @@ def sample_sites(
 
     With sites of sequence strategies of a model that reads token ids come, as ``HISTORY`` (1, n, TOKENS_BACK), the ids
     of each row's token and of those before it, −1 before the first; and, as ``POSITION`` (1, n, 1), where it stands.
+    ``WEIGHT`` may be asked for like a site: (L, n, 1), how much the others look at a row's token.
 
     Position 0 is usually left out: its activations are outliers, and a causal model recomputes them everywhere for
     nothing; a class token that every device has for itself is never sent.
