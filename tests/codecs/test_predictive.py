@@ -125,15 +125,16 @@ def test_what_weighs_more_is_served_better():
     n, rng = 2000, np.random.default_rng(5)
     tokens, first = rng.standard_normal((n, 8)).astype(np.float32), np.zeros((n, D), np.float32)
     of_kind = np.arange(n) % 2 == 0
-    rows_nD = np.where(of_kind[:, None], tokens @ rng.standard_normal((8, D)), tokens @ rng.standard_normal((8, D)))
-    rows_LnD = np.stack([first, rows_nD.astype(np.float32)])
+    one, other = rng.standard_normal((2, 8, D)).astype(np.float32)
+    rows_nD = np.where(of_kind[:, None], tokens @ one, tokens @ other)
+    rows_LnD = np.stack([first, rows_nD])
     codec, left = CODECS["pvq"](rank=8, groups=2, size=4), []
     for weight in (10.0, 0.1):
         weights_Ln = np.where(of_kind, weight, 1.0).astype(np.float32)[None].repeat(2, axis=0)
         *_, (learnt, _) = learn_layers(jax.random.key(0), codec, tokens, rows_LnD, np.ones(n, bool), weights_Ln)
-        side = {"features": tokens, "below": first}
-        back_nD = codec.decode(learnt, codec.encode(learnt, rows_nD, side), n, D, side)
-        left.append(((back_nD - rows_nD) ** 2)[of_kind].mean())
+        params, side = jax.tree.map(jnp.asarray, (learnt, {"features": tokens, "below": first}))
+        back_nD = codec.decode(params, codec.encode(params, jnp.asarray(rows_nD), side), n, D, side)
+        left.append(((np.asarray(back_nD) - rows_nD) ** 2)[of_kind].mean())
     assert left[0] < 0.5 * left[1]
 
 
