@@ -1,7 +1,7 @@
 """Codebooks for SmolLM2-135M: everything that docs/results.md needs, from one pass over the calibration articles.
 
 Command:   python -m train.codebooks configs/smollm2_codebooks.py
-Time:      73 s to read, then one to two minutes a set (two cores, Ice Lake, 2.8 GHz)
+Time:      about 90 s to read, then one to two minutes a set (two cores, Ice Lake, 2.8 GHz)
 Result:    in the cache, with figures on rows held out. The residual variance, over the variance, falls with the bits:
            most for 1 group, least for 48. What a run that was killed has learnt is kept; the same command goes on.
 """

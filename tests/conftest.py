@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-# Programs of tests run for milliseconds and are compiled by the hundred: spend little on compiling them.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-# Nor are they kept: a test must not find what another has compiled.
+from compiling import FLAGS
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+# Compiled programs are not kept: a test must not find what another has compiled.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jax

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tiny
+from compiling import FLAGS
 from processes import worker
 
 SECONDS = 120
@@ -30,7 +31,7 @@ def run_processes(count, folder):
         **kept,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # as in conftest.py: little compiling
+        "XLA_FLAGS": FLAGS,
     }
     port = free_port()
     logs = [folder / f"log{n}.txt" for n in range(count)]
