@@ -1,4 +1,4 @@
-"""Programs of tests run for milliseconds and are compiled by the hundred: XLA is told to spend little on compiling them."""
+"""Programs of tests run for milliseconds and are compiled by the hundred: XLA is told to take little time for it."""
 
 from importlib.metadata import version
 
