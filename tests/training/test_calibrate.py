@@ -14,7 +14,7 @@ from thinwire.errors import ThinwireError
 from thinwire.evaluation.metrics import distance
 from thinwire.models import llama
 from thinwire.strategies import parse_strategy
-from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
+from thinwire.training.calibrate import RECIPE, CalibrationJob, check, codebook_path, collect, learn
 from thinwire.training.samples import HISTORY, POSITION, TOKENS_BACK
 
 SPEC = "sequence:vq:groups=6:size=16"
@@ -196,7 +196,7 @@ def test_a_save_that_fails_leaves_the_old_set(tmp_path, monkeypatch, failure):
 def test_places_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path))
     place = lambda spec, devices: codebook_path(tiny.model(), parse_strategy(spec), devices)
-    assert place(SPEC, 2) == tmp_path / "codebooks" / ("0" * 16) / "kv-vq-groups6-size16"
+    assert place(SPEC, 2) == tmp_path / "codebooks" / ("0" * 16 + f"-recipe{RECIPE}") / "kv-vq-groups6-size16"
     assert place(SPEC, 2) == place(SPEC, 3) == place(SPEC.replace("sequence", "ring"), 4)
     assert len({place(TENSOR, 2), place(TENSOR, 3), place(SPEC, 2), place(SPEC + ":site=x", 2)}) == 4
 

@@ -28,6 +28,7 @@ Progress = Callable[[int, int], None]
 
 EXACT = {"relative_error": 0.0}  # figures of a layer that is recomputed
 LEAST_WEIGHT, MOST_WEIGHT = 0.1, 10.0  # of a row, where the mean is 1
+RECIPE = 2  # raised when the same text would give other codebooks: cached sets of before are learnt anew
 _HELD_OUT = 10  # one row in so many is kept for the health figures
 
 
@@ -52,7 +53,7 @@ def codebook_path(model: LoadedModel, strategy: Strategy, devices: int) -> Path:
     # Partial sums depend on how many devices share the work; keys and values do not.
     many = f"-{devices}-devices" if isinstance(strategy, Tensor) else ""
     name = "+".join(strategy.sites(dims)) + "-" + strategy.codec.spec().replace(":", "-").replace("=", "") + many
-    return cache_dir() / "codebooks" / model.sha256[:16] / name
+    return cache_dir() / "codebooks" / f"{model.sha256[:16]}-recipe{RECIPE}" / name
 
 
 def check(manifest: Manifest, model: LoadedModel, strategy: Strategy, devices: int) -> None:
