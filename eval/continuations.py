@@ -20,6 +20,8 @@ from thinwire.evaluation.continuations import compare_continuations, steps
 from thinwire.generation import check_length
 from thinwire.models.families import FAMILIES
 from thinwire.reports.json_file import write_json
+from thinwire.reports.markdown import markdown_head, markdown_table
+from thinwire.reports.sections import write_section
 from thinwire.strategies import Single, parse_strategies
 
 STRATEGIES = "sequence:quality,sequence:balanced,sequence:extreme"
@@ -44,12 +46,15 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--text", default=inputs.DEFAULT_TEXT, metavar="NAME|FILE", help="default: held-out Wikipedia")
     inputs.add_seed(parser)
     parser.add_argument("--json", metavar="FILE", help="write the rows, and the single device's tokens, as JSON")
+    inputs.add_docs(parser, "continuations")
     args = parser.parse_args(arguments)
     args.command_line = shlex.join(["python", "-m", "eval.continuations", *arguments])
     document = measure(args)
     console.show(table(document["rows"]))
     if args.json is not None:
         write_json(args.json, document)
+    if args.docs is not None:
+        write_section(args.docs, args.section, markdown(document))
     return 0
 
 
@@ -61,7 +66,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         raise ThinwireError("The list of --decode is empty; write some, separated by commas.")
     for name in decodes:
         parse_decoding(name)
-    inputs.check_outputs(args.json)
+    inputs.check_outputs(args.json, args.docs)
+    inputs.check_section(args.docs, args.section)
     inputs.check_amount(args.prompt_tokens, args.prompts)
     inputs.check_devices(args.devices, args.split, args.prompt_tokens)
     model = inputs.open_model(args.model)
@@ -95,25 +101,41 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+HEADINGS = ("strategy", "decode", "identical", "prefix", "same token", "told: top-1", "bytes a token", "cache MB")
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row as it is shown."""
+    return [
+        row["strategy"],
+        row["decode"],
+        f"{row['identical']:.0%}",
+        f"{row['common_prefix']:.1f}",
+        f"{row['same_token']:.1%}",
+        f"{row['top1_told']:.1%}",
+        f"{row['bytes_per_new_token_per_device']:,}",
+        f"{row['cache_bytes_per_device'] / 1e6:.2f}",
+    ]
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows for a terminal."""
     shown = Table(title=f"{rows[0]['prompts']} prompts, {rows[0]['new_tokens']} tokens each")
-    for name in ("strategy", "decode"):
-        shown.add_column(name, no_wrap=True)
-    for name in ("identical", "prefix", "same token", "told: top-1", "bytes a token", "cache MB"):
-        shown.add_column(name, justify="right")
+    for name in HEADINGS:
+        shown.add_column(name, no_wrap=name in HEADINGS[:2], justify="left" if name in HEADINGS[:2] else "right")
     for row in rows:
-        shown.add_row(
-            row["strategy"],
-            row["decode"],
-            f"{row['identical']:.0%}",
-            f"{row['common_prefix']:.1f}",
-            f"{row['same_token']:.1%}",
-            f"{row['top1_told']:.1%}",
-            f"{row['bytes_per_new_token_per_device']:,}",
-            f"{row['cache_bytes_per_device'] / 1e6:.2f}",
-        )
+        shown.add_row(*cells(row))
     return shown
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The rows for a document."""
+    what = "{prompts} prompts of {prompt_tokens} tokens, {new_tokens} greedy tokens each, {devices} devices".format(
+        **document["rows"][0]
+    )
+    what += " (virtual), {dtype}, prompts from {prompt_source}, seed {seed}".format(**document)
+    body = [[f"`{row['strategy']}`", f"`{row['decode']}`", *cells(row)[2:]] for row in document["rows"]]
+    return markdown_head(document, what) + markdown_table(HEADINGS, body, HEADINGS[:2])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from rich.table import Table
 from thinwire.cli import console, inputs, main
 from thinwire.evaluation.embeddings import compare_embeddings
 from thinwire.reports.json_file import write_json
+from thinwire.reports.markdown import markdown_head, markdown_table
+from thinwire.reports.sections import write_section
 from thinwire.strategies import parse_strategies
 
 STRATEGIES = (
@@ -54,10 +56,12 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--text", default=inputs.DEFAULT_TEXT, metavar="NAME|FILE", help="where they are cut from")
     inputs.add_seed(parser)
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
+    inputs.add_docs(parser, "embeddings")
     parser.set_defaults(model="minilm-l6")
     args = parser.parse_args(arguments)
     strategies = parse_strategies(args.strategies)
-    inputs.check_outputs(args.json)
+    inputs.check_outputs(args.json, args.docs)
+    inputs.check_section(args.docs, args.section)
     inputs.check_devices(args.devices, args.split, args.tokens)
     model = inputs.open_model(args.model)
     windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.texts, args.seed)
@@ -87,7 +91,22 @@ def run(arguments: list[str]) -> int:
     console.show(table(document))
     if args.json is not None:
         write_json(args.json, document)
+    if args.docs is not None:
+        write_section(args.docs, args.section, markdown(document))
     return 0
+
+
+def cells(row: dict) -> list[str]:
+    """A row as it is shown."""
+    return [how.format(row[key]) for key, (_, how) in COLUMNS.items()]
+
+
+def markdown(document: dict) -> str:
+    """The rows for a document."""
+    what = "{texts} texts of {tokens} tokens of {source}, seed {seed}, {devices} devices, {dtype}".format(**document)
+    body = [[f"`{row['strategy']}`", *cells(row)] for row in document["rows"]]
+    headings = ["strategy", *(heading for heading, _ in COLUMNS.values())]
+    return markdown_head(document, what) + markdown_table(headings, body)
 
 
 def table(document: dict) -> Table:
@@ -101,7 +120,7 @@ def table(document: dict) -> Table:
     for heading, _ in COLUMNS.values():
         found.add_column(heading, justify="right")
     for row in document["rows"]:
-        found.add_row(row["strategy"], *(how.format(row[key]) for key, (_, how) in COLUMNS.items()))
+        found.add_row(row["strategy"], *cells(row))
     return found
 
 

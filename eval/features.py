@@ -23,6 +23,8 @@ from thinwire.evaluation.features import compare_features
 from thinwire.models.families import FAMILIES
 from thinwire.models.vit import patches
 from thinwire.reports.json_file import write_json
+from thinwire.reports.markdown import markdown_head, markdown_table
+from thinwire.reports.sections import write_section
 from thinwire.strategies import Strategy, parse_strategies
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
 from thinwire.weights.load import LoadedModel, for_grid
@@ -56,9 +58,11 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--codecs", default=",".join(CODECS), metavar="A,B,...", help="default: all of the table")
     inputs.add_seed(parser)
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
+    inputs.add_docs(parser, "features")
     parser.set_defaults(model="vit-s14-focus")
     args = parser.parse_args(arguments)
-    inputs.check_outputs(args.json)
+    inputs.check_outputs(args.json, args.docs)
+    inputs.check_section(args.docs, args.section)
     inputs.check_devices(args.devices)
     codecs = [codec for codec in args.codecs.split(",") if codec.strip()]
     strategies = parse_strategies(
@@ -77,12 +81,25 @@ def run(arguments: list[str]) -> int:
             model, strategies, args.devices, rows_WTP, image_W,
             lambda strategy: learnt.get(strategy.codec.spec(), {}), lambda _: bar.update(next(begun)),
         )  # fmt: skip
-    show(rows)
+    document = {
+        **inputs.environment(shlex.join(["python", "-m", "eval.features", *arguments])),
+        "model": model.name,
+        "images": images.DEFAULT,
+        "size": args.size,
+        "devices": args.devices,
+        "views": args.views,
+        "learn_views": args.learn_views,
+        "learn_rows": args.rows,
+        "seed": args.seed,
+        "rows": rows,
+    }
+    console.say(table(rows))
     if args.json is not None:
-        command = shlex.join(["python", "-m", "eval.features", *arguments])
-        facts = {"model": model.name, "images": images.DEFAULT, "size": args.size, "seed": args.seed}
-        learning = {"learn_views": args.learn_views, "learn_rows": args.rows}
-        write_json(args.json, {**inputs.environment(command), **facts, **learning, "rows": rows})
+        write_json(args.json, document)
+    if args.docs is not None:
+        what = "{views} views of {size} pixels of {images} test images, seed {seed}, {devices} devices; codebooks from "
+        what += "{learn_views} views of other images ({learn_rows} rows)"
+        write_section(args.docs, args.section, markdown_head(document, what.format(**document)) + table(rows))
     return 0
 
 
@@ -130,14 +147,14 @@ def codebooks(model: LoadedModel, strategies: list[Strategy], args: argparse.Nam
     return found
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table of the rows."""
-    console.say("| codec | class tokens | bits a token and layer | cosine, class | cosine, patches |")
-    console.say("| --- | --- | --- | --- | --- |")
+    headings = ("codec", "class tokens", "bits a token and layer", "cosine, class", "cosine, patches")
+    body = []
     for row in rows:
         cosines = (f"{row[f'{name}_cosine']:.5f} ± {row[f'{name}_cosine_error']:.5f}" for name in ("class", "patch"))
-        bits = f"{row['bits_per_token_per_layer']:.0f}"
-        console.say(f"| {' | '.join([row['codec'], row['class_tokens'], bits, *cosines])} |")
+        body.append([f"`{row['codec']}`", row["class_tokens"], f"{row['bits_per_token_per_layer']:.0f}", *cosines])
+    return markdown_table(headings, body, ["class tokens"])
 
 
 if __name__ == "__main__":

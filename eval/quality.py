@@ -29,7 +29,7 @@ from thinwire.models.families import FAMILIES
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import quality_plot, save_figure
 from thinwire.reports.quality import quality_markdown, quality_table
-from thinwire.reports.sections import read_section, write_section
+from thinwire.reports.sections import write_section
 from thinwire.strategies import parse_strategies
 from thinwire.wire.spmd import make_mesh
 
@@ -65,8 +65,7 @@ def run(arguments: list[str]) -> int:
     specs = [DROPPED, *(s for s in args.strategies.split(",") if s != DROPPED)]
     strategies = list(dict.fromkeys(parse_strategies(",".join(specs))))
     inputs.check_outputs(args.json, args.plot, args.docs)
-    if args.docs is not None:
-        read_section(args.docs, args.section)  # said before an hour of work
+    inputs.check_section(args.docs, args.section)
     inputs.check_amount(args.tokens, args.windows)
     inputs.check_devices(args.devices, args.split, args.tokens)
     if args.mesh:
@@ -128,8 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every window")
     parser.add_argument("--plot", metavar="FILE", help="draw the table as PNG or SVG")
-    parser.add_argument("--docs", metavar="FILE", help="put the table into a Markdown document")
-    parser.add_argument("--section", default="quality", help="between its marks of this name (default: quality)")
+    inputs.add_docs(parser, "quality")
     parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
 
 

@@ -1,53 +1,90 @@
-"""Makes the first table of docs/results.md again: quality and bytes by codec, four devices, 1024 tokens.
+"""Makes the tables of docs/results.md again, one after another; what is measured already is not measured twice.
 
-    python -m eval.results --json results.json
+    python -m eval.results                        all of it: some hours on two cores
+    python -m eval.results --only quality,short   these sections
+    python -m eval.results --list                 the commands
 
-The options are those of ``thinwire compare``; what is not given is as in DEFAULTS. Codebooks that are missing are
-learnt first (python -m train.codebooks configs/smollm2_codebooks.py learns them all in one pass).
+Every section is a command of its own, which its table names, and keeps its rows in a file below --out: a run that was
+broken off goes on where it was. Codebooks that are missing are learnt first, from 24 windows.
 """
 
 import argparse
 import shlex
+import subprocess
 import sys
+from pathlib import Path
 
-from thinwire.cli import compare, inputs, main
-from thinwire.reports.json_file import plain
-from thinwire.reports.sections import read_section, write_section
-from thinwire.reports.table import markdown_section
+from thinwire.cli import console, inputs, main
+from thinwire.errors import ThinwireError
 
-STRATEGIES = (
-    "single",
-    "sequence:float32",
-    "sequence:bfloat16",
-    "sequence:int8",
-    "sequence:int4",
-    "sequence:int2",
-    "sequence:quality",
+PRESETS = "sequence:quality,sequence:balanced,sequence:extreme"
+PARTS = (
     "sequence:balanced",
-    "sequence:extreme",
-    "sequence:vq:groups=32:size=256",
-    "sequence:vq:groups=1",
-    "sequence:paper",
-    "tensor:float32",
-    "tensor:int8",
+    "sequence:balanced:sink=0",
+    "sequence:balanced:halo=0",
+    "sequence:balanced:layer0=coded",
+    "sequence:balanced:rank=0",
+    "sequence:balanced:history=1",
+    "sequence:balanced:below=0",
+    "sequence:balanced:rotate=apart",
+    "sequence:balanced:rotate=none",
+    "sequence:predict+drop",
 )
-DEFAULTS = {"devices": 4, "tokens": 1024, "windows": 2, "strategies": ",".join(STRATEGIES)}
-SECTION = "results"
+_QUALITY = "eval.quality --mesh"
+SECTIONS = {
+    "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
+    "another-kind": f"{_QUALITY} --text moby-dick --windows 16 --strategies {PRESETS}",
+    "two-devices": f"{_QUALITY} --devices 2 --windows 8 --strategies {PRESETS}",
+    "three-devices": f"{_QUALITY} --devices 3 --windows 8 --strategies {PRESETS}",
+    "eight-devices": f"{_QUALITY} --devices 8 --windows 8 --strategies {PRESETS}",
+    "uneven": f"{_QUALITY} --split 4/3/2/1 --windows 8 --strategies {PRESETS}",
+    "short": f"{_QUALITY} --tokens 256 --windows 32 --strategies {PRESETS}",
+    "long": f"{_QUALITY} --tokens 4096 --windows 4 --strategies {PRESETS}",
+    "parts": f"{_QUALITY} --windows 8 --strategies {','.join(PARTS)}",
+    "embeddings": "eval.embeddings",
+    "features": "eval.features",
+    "continuations": "eval.continuations --strategies sequence:quality,sequence:balanced --prompt-tokens 256",
+    "predicted": "eval.predicted",
+}
+CODEBOOKS = {"quality": "configs/smollm2_codebooks.py", "parts": "configs/smollm2_parts.py"}
 
 
 def run(arguments: list[str]) -> int:
-    """Compares, writes the rows and puts the table in the document."""
-    parser = argparse.ArgumentParser(prog="python -m eval.results", description=__doc__, allow_abbrev=False)
-    compare.add_arguments(parser)
-    parser.add_argument("--docs", default="docs/results.md", metavar="FILE", help="default: docs/results.md")
-    parser.set_defaults(**DEFAULTS)
+    """Runs the commands of the sections that are not there yet."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", metavar="A,B,...", help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--docs", default="docs/results.md", metavar="FILE", help="default: %(default)s")
+    parser.add_argument(
+        "--out", default="out/results", metavar="DIR", help="where rows are kept (default: %(default)s)"
+    )
+    parser.add_argument("--list", action="store_true", help="show the commands, run nothing")
     args = parser.parse_args(arguments)
-    inputs.check_outputs(args.docs)
-    read_section(args.docs, SECTION)  # said before an hour of work
-    args.command_line = shlex.join(["python", "-m", "eval.results", *arguments])
-    document = compare.measure(args)
-    write_section(args.docs, SECTION, markdown_section(plain(document)))
+    names = [name for name in args.only.split(",") if name] if args.only else list(SECTIONS)
+    for name in names:
+        if name not in SECTIONS:
+            raise ThinwireError(f"there is no section {name!r}; there are {', '.join(SECTIONS)}.")
+        inputs.check_section(args.docs, name)
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for command in commands(name, args.docs, Path(args.out)):
+            console.say(shlex.join(["python", *command]))
+            if not args.list and (code := subprocess.run([sys.executable, *command], check=False).returncode):
+                raise ThinwireError(f"section {name} ended with exit code {code}; what it found before is kept.")
     return 0
+
+
+def commands(name: str, docs: str, out: Path) -> list[list[str]]:
+    """What makes a section, without what is done already."""
+    place = out / f"{name}.json"
+    measure = ["-m", *shlex.split(SECTIONS[name]), "--docs", docs, "--section", name, "--json", str(place)]
+    if place.exists():
+        if not SECTIONS[name].startswith(_QUALITY):
+            return []
+        measure.append("--resume")
+    learn = ["-m", "train.codebooks", CODEBOOKS[name]] if name in CODEBOOKS and not place.exists() else None
+    return [learn, measure] if learn else [measure]
 
 
 if __name__ == "__main__":

@@ -3,17 +3,20 @@
     python -m train.codebooks configs/smollm2_codebooks.py
     python -m train.codebooks configs/smollm2_codebooks.py --job.windows 24 --strategies sequence:vq:groups=8
 
-``thinwire calibrate`` does the same for options instead of a file.
+Sets that were learnt from as much of the same text are left as they are. ``thinwire calibrate`` does the same for
+options instead of a file, and learns anew.
 """
 
 import sys
 
-from thinwire.cli import inputs, main
+from thinwire.cli import console, inputs, main
 from thinwire.cli.calibrate import tell
+from thinwire.codebooks.store import load as load_codebooks
 from thinwire.errors import ThinwireError
-from thinwire.strategies import parse_strategy
+from thinwire.strategies import Strategy, Tensor, parse_strategy
 from thinwire.training.calibrate import codebook_path
 from thinwire.training.jobs import CodebookRun, read_config
+from thinwire.weights.load import LoadedModel
 
 
 def run(arguments: list[str]) -> int:
@@ -25,10 +28,28 @@ def run(arguments: list[str]) -> int:
     inputs.check_devices(config.devices)
     inputs.check_amount(config.job.window, config.job.windows)
     model = inputs.open_model(config.model)
-    found = inputs.calibrate(model, strategies, config.devices, config.job, config.text, config.out)
+    there = [s for s in strategies if config.out is None and is_learnt(model, s, config)]
+    for strategy in there:
+        console.remark(f"{strategy.spec()}: learnt already, in {codebook_path(model, strategy, config.devices)}")
+    missing = [s for s in strategies if s not in there]
+    if not missing:
+        return 0
+    found = inputs.calibrate(model, missing, config.devices, config.job, config.text, config.out)
     for strategy, saved in found.items():
         tell(strategy.spec(), saved, config.out or codebook_path(model, strategy, config.devices))
     return 0
+
+
+def is_learnt(model: LoadedModel, strategy: Strategy, config: CodebookRun) -> bool:
+    """Whether the cache has what this job would learn: from as many windows and rows of the same text."""
+    place, job = codebook_path(model, strategy, config.devices), config.job
+    if not place.exists() or isinstance(strategy, Tensor):
+        return False
+    manifest = load_codebooks(place).manifest
+    data = manifest.data
+    rows = {job.windows * min(-(-job.rows // job.windows), job.window - first) for first in (0, 1)}
+    same_text = (data.get("source"), data.get("windows"), manifest.seed) == (config.text, job.windows, job.seed)
+    return same_text and data.get("rows") in rows
 
 
 if __name__ == "__main__":

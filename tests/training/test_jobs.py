@@ -74,34 +74,60 @@ def test_configurations_are_sound(path):
 
 def test_every_code_of_the_tables_has_codebooks_in_the_configuration():
     config = read_config(CodebookRun, [str(ROOT / "configs" / "smollm2_codebooks.py")], "prog")
-    tables = [job(f"eval/{name}.py")["STRATEGIES"] for name in ("results", "quality")]
+    tables = [job(f"eval/{name}.py")["STRATEGIES"] for name in ("predicted", "quality")]
     strategies = map(parse_strategy, [spec for table in tables for spec in table])
     assert {s for s in strategies if s.codec.learns} == set(map(parse_strategy, config.strategies))
 
 
+def test_every_part_that_is_left_out_has_codebooks():
+    learnt = read_config(CodebookRun, [str(ROOT / "configs" / "smollm2_parts.py")], "prog").strategies
+    codecs = {parse_strategy(spec).codec for spec in (*learnt, "sequence:balanced")}
+    assert {parse_strategy(spec).codec for spec in job("eval/results.py")["PARTS"]} == codecs
+
+
 def test_the_table_is_put_between_the_marks(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path / "cache"))
-    results, docs = job("eval/results.py"), tmp_path / "results.md"
-    docs.write_text("# Before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
+    predicted, docs = job("eval/predicted.py"), tmp_path / "results.md"
+    docs.write_text("# Before\n<!-- predicted:begin -->\nold\n<!-- predicted:end -->\nafter\n")
     small = ["--model", "shape:llama-tiny", "--tokens", "16", "--devices", "2", "--windows", "1", "--docs", str(docs)]
-    assert results["run"]([*small, "--strategies", "single,sequence:int8", "--json", str(tmp_path / "rows.json")]) == 0
+    assert (
+        predicted["run"]([*small, "--strategies", "single,sequence:int8", "--json", str(tmp_path / "rows.json")]) == 0
+    )
     text = docs.read_text()
-    assert text.startswith("# Before\n<!-- results:begin -->\n## shape:llama-tiny, 2 devices\n")
-    assert text.endswith("\n<!-- results:end -->\nafter\n")
-    assert "python -m eval.results --model shape:llama-tiny" in text
+    assert text.startswith("# Before\n<!-- predicted:begin -->\n## shape:llama-tiny, 2 devices\n")
+    assert text.endswith("\n<!-- predicted:end -->\nafter\n")
+    assert "python -m eval.predicted --model shape:llama-tiny" in text
     assert "| `sequence:int8` |" in text
     assert "old" not in text
     assert (tmp_path / "rows.json").is_file()
     capsys.readouterr()
 
     docs.write_text("no marks\n")
-    assert main.guarded(lambda: results["run"](small)) == 2
+    assert main.guarded(lambda: predicted["run"](small)) == 2
     assert "has no section between" in capsys.readouterr().err
     assert docs.read_text() == "no marks\n"
 
 
-@pytest.mark.parametrize("name", ["results", "quality"])
+@pytest.mark.parametrize("name", job("eval/results.py")["SECTIONS"])
 def test_the_document_has_its_marks(name):
     before, after = read_section(ROOT / "docs" / "results.md", name)
     assert before
     assert after
+
+
+def test_results_lists_and_skips_what_is_there(tmp_path, capsys):
+    results = job("eval/results.py")
+    docs = str(ROOT / "docs" / "results.md")
+    (tmp_path / "short.json").write_text("{}")
+    (tmp_path / "embeddings.json").write_text("{}")
+    options = ["--list", "--docs", docs, "--out", str(tmp_path)]
+    assert results["run"]([*options, "--only", "quality,short,embeddings"]) == 0
+    learn, quality, short = capsys.readouterr().out.replace("\n", " ").split("python -m ")[1:]
+    assert learn.startswith("train.codebooks configs/smollm2_codebooks.py")
+    assert quality.startswith("eval.quality --mesh --windows 32")
+    assert "--resume" not in quality
+    assert "--tokens 256" in short
+    assert "--resume" in short
+
+    assert main.guarded(lambda: results["run"]([*options, "--only", "qualty"])) == 2
+    assert "no section 'qualty'" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from thinwire.engine import Codecs
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.reports.files import check_folder, check_writable
+from thinwire.reports.sections import read_section
 from thinwire.strategies import Strategy, Tensor
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
 from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
@@ -69,6 +70,18 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=parse_seed, default=0, metavar="S", help="seed of everything random (default: 0)"
     )
+
+
+def add_docs(parser: argparse.ArgumentParser, section: str) -> None:
+    """--docs and --section."""
+    parser.add_argument("--docs", metavar="FILE", help="put the table into a Markdown document")
+    parser.add_argument("--section", default=section, help="between its marks of this name (default: %(default)s)")
+
+
+def check_section(docs: str | None, section: str) -> None:
+    """Raises ThinwireError where the document has no such section, before an hour of work."""
+    if docs is not None:
+        read_section(docs, section)
 
 
 def parse_seed(text: str) -> int:

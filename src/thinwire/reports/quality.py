@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
+from thinwire.reports.markdown import markdown_head, markdown_table
+
 COLUMNS = ("strategy", "preset", "bits", "compression", "perplexity", "change", "± s.e.", "KL", "context kept")
 _LEFT = ("strategy", "preset")
 Row = Mapping[str, Any]
@@ -40,17 +42,9 @@ def quality_markdown(document: Mapping[str, Any]) -> str:
     """The rows under a heading with the command and everything that they depend on."""
     rows = document["rows"]
     split = " + ".join(map(str, document["split"]))
-    head = [
+    what = (
         f"{rows[0]['windows']} windows of {document['tokens']} tokens (split {split}) of {document['text']}, held-out "
-        f"part, seed {document['seed']}; {document['model']}, {document['devices']} devices ({document['emulated']}), "
-        f"float32; thinwire {document['thinwire']}, jax {document['jax']}, python {document['python']}.",
-        "",
-        "```sh",
-        document["command"],
-        "```",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "|".join("---" if name in _LEFT else "---:" for name in COLUMNS) + "|",
-    ]
-    body = ["| " + " | ".join([f"`{row['strategy']}`", *cells(row)[1:]]) + " |" for row in rows]
-    return "\n".join([*head, *body]) + "\n"
+        f"part, seed {document['seed']}, {document['devices']} devices ({document['emulated']}), float32"
+    )
+    body = [[f"`{row['strategy']}`", *cells(row)[1:]] for row in rows]
+    return markdown_head(document, what) + markdown_table(COLUMNS, body, _LEFT)
