@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thinwire.attention import partial
 from thinwire.attention.partial import finish, merge, nothing, partial_attention
 
 T, H, K, d, S = 4, 6, 2, 3, 10
@@ -105,3 +106,17 @@ def test_short_floats_accumulate_in_float32():
     part = partial_attention(*short, None, 0.5)
     assert part.out_THd.dtype == part.top_TH.dtype == part.sum_TH.dtype == jnp.float32
     np.testing.assert_allclose(finish(part), dense(q, k, v, np.ones((T, S), bool), 0.5), atol=0.03)
+
+
+@pytest.mark.parametrize("scores", [1, S, 3 * S, 1 << 18])
+@pytest.mark.parametrize("masked", [False, True])
+def test_scores_in_tiles_of_any_size_give_the_same(monkeypatch, scores, masked):
+    """One row at a time, tiles that do not divide the rows, all at once."""
+    q, k, v, rng = inputs(3)
+    visible = rng.random((T, S)) < 0.5
+    visible[1] = False
+    monkeypatch.setattr(partial, "_CPU_SCORES", scores)
+    found = jax.jit(lambda *qkv: partial_attention(*qkv, jnp.asarray(visible) if masked else None, 0.5))(q, k, v)
+    everything = np.ones_like(visible)
+    np.testing.assert_allclose(finish(found), dense(q, k, v, visible if masked else everything, 0.5), atol=1e-5)
+    assert found.top_TH.shape == found.sum_TH.shape == (T, H)

@@ -19,6 +19,7 @@ from thinwire.attention.partial import Partial, finish, merge, nothing, partial_
 from thinwire.layout import PAD, TokenLayout
 
 TILE = 512
+CAUSAL_TILE, MOST_TILES = 128, 8  # among own rows: rows of a tile, and how many a stretch has at most
 
 
 def tiles(layout: TokenLayout) -> tuple[tuple[int, int], ...]:
@@ -39,19 +40,29 @@ def exact_attention(
     bounds: tuple[tuple[int, int], ...],
     scale: float,
     causal: bool,
+    padded: bool = True,
 ) -> list[Partial]:
-    """Attention among rows that are all here, a part for each stretch of ``bounds``; ascending positions if causal."""
-    parts = []
-    for start, stop in bounds:
+    """Attention among rows that are all here, a part for each stretch of ``bounds``; ascending positions if causal.
+
+    Where no row is ``padded`` and the model is not causal, there is nothing to hide.
+    """
+
+    def part(start, stop):
         seen = stop if causal else k_TKd.shape[0]
         keys = position_T[:seen]
-        visible = keys[None] <= position_T[start:stop, None] if causal else (keys < PAD)[None] & _rows(start, stop)
-        parts.append(partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale))
-    return parts
+        if causal:
+            visible = keys[None] <= position_T[start:stop, None]
+        else:
+            visible = jnp.broadcast_to((keys < PAD)[None], (stop - start, seen)) if padded else None
+        return partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale)
 
+    def parts(start, stop):
+        # Later keys are left out tile by tile; a few tiles, as each is a program of its own.
+        rows = max(CAUSAL_TILE, -(-(stop - start) // MOST_TILES)) if causal else stop - start
+        tiles = [part(a, min(a + rows, stop)) for a in range(start, stop, rows)]
+        return jax.tree.map(lambda *tiles: jnp.concatenate(tiles), *tiles)
 
-def _rows(start, stop):
-    return jnp.ones((stop - start, 1), bool)
+    return [parts(start, stop) for start, stop in bounds]
 
 
 class Queries(NamedTuple):

@@ -2,9 +2,13 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
+# On a CPU so many scores stay in the second-level cache (1 MB); more at a time are written to memory and read again.
+_CPU_SCORES = 1 << 18
 _NEVER = -1e30  # a score no real one reaches; finite, so that a part without any visible key makes no NaN
 
 
@@ -30,20 +34,49 @@ def partial_attention(
 ) -> Partial:
     """Attention of T queries over S keys; H/K query heads in a row share a key head. None: all keys are visible."""
     T, H, d = q_THd.shape
-    K = k_SKd.shape[1]
-    q_KgTd = q_THd.reshape(T, K, H // K, d).transpose(1, 2, 0, 3)
-    score = jnp.einsum("kgtd,skd->kgts", q_KgTd, k_SKd, preferred_element_type=jnp.float32) * scale
+    S, K, _ = k_SKd.shape
+    g = H // K
+    heads = (q_THd.reshape(T, K, g, d).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKd.swapaxes(0, 1))
+    together = lambda *heads: jax.vmap(lambda *head: _one_head(*head, visible_TS, scale))(*heads)
+    if H * T * S <= _CPU_SCORES:
+        out_KgTd, top_KgT, sum_KgT = together(*heads)
+    else:
+        in_turn = lambda *heads: lax.map(lambda head: _in_tiles(*head, visible_TS, scale), heads)
+        out_KgTd, top_KgT, sum_KgT = lax.platform_dependent(*heads, cpu=in_turn, default=together)
+    flat = lambda x: x.transpose(2, 0, 1).reshape(T, H)
+    return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, d), flat(top_KgT), flat(sum_KgT))
+
+
+def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float):
+    """One key head and the query heads that share it: outputs, largest scores and sums."""
+    score_gTS = jnp.einsum("gtd,sd->gts", q_gTd, k_Sd, preferred_element_type=jnp.float32) * scale
     if visible_TS is not None:
-        score = jnp.where(visible_TS[None, None], score, _NEVER)
-    top = score.max(axis=-1)
-    weight = jnp.exp(score - top[..., None])
+        score_gTS = jnp.where(visible_TS[None], score_gTS, _NEVER)
+    top_gT = score_gTS.max(axis=-1)
+    weight_gTS = jnp.exp(score_gTS - top_gT[..., None])
     if visible_TS is not None:
-        weight = jnp.where(visible_TS[None, None], weight, 0.0)
+        weight_gTS = jnp.where(visible_TS[None], weight_gTS, 0.0)
     # In this order of axes XLA keeps the operands as they are; turned round, its CPU backend (jax 0.10 to 0.12) cannot
     # multiply bfloat16 to float32 where there is one query head a key head.
-    out_KgTd = jnp.einsum("kgts,skd->kgtd", weight.astype(v_SKd.dtype), v_SKd, preferred_element_type=jnp.float32)
-    heads = lambda x: x.transpose(2, 0, 1).reshape(T, H)
-    return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, d), heads(top), heads(weight.sum(axis=-1)))
+    out_gTd = jnp.einsum("gts,sd->gtd", weight_gTS.astype(v_Sd.dtype), v_Sd, preferred_element_type=jnp.float32)
+    return out_gTd, top_gT, weight_gTS.sum(axis=-1)
+
+
+def _in_tiles(q_gTd, k_Sd, v_Sd, visible_TS, scale: float):
+    """The same, some rows of queries after others, so that scores stay in the cache between their two products."""
+    g, T, d = q_gTd.shape
+    tiles = -(-g * T * len(k_Sd) // _CPU_SCORES)
+    rows = -(-T // tiles)
+    if tiles == 1:
+        return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale)
+    more = tiles * rows - T
+    cut = lambda x, axis: jnp.pad(x, [(0, more * (i == axis)) for i in range(x.ndim)])
+    q_ngRd = cut(q_gTd, 1).reshape(g, tiles, rows, d).swapaxes(0, 1)
+    visible_nRS = None if visible_TS is None else cut(visible_TS, 0).reshape(tiles, rows, -1)
+    one = lambda tile: _one_head(tile[0], k_Sd, v_Sd, tile[1], scale)
+    out_ngRd, top_ngR, sum_ngR = lax.map(one, (q_ngRd, visible_nRS))
+    joined = lambda x: x.swapaxes(0, 1).reshape(g, tiles * rows, *x.shape[3:])[:, :T]
+    return joined(out_ngRd), joined(top_ngR), joined(sum_ngR)
 
 
 def merge(a: Partial, b: Partial) -> Partial:

@@ -21,6 +21,7 @@ from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.layout import LAYOUTS, TokenLayout
 from thinwire.strategies.base import LayerScope, Setting, Strategy, Traffic
+from thinwire.strategies.bidirectional import attend_everywhere
 from thinwire.strategies.single import with_positions
 from thinwire.strategies.work_rows import WorkRows
 from thinwire.wire import collectives
@@ -136,6 +137,10 @@ class Sequence(Strategy):
 
     def attend(self, scope: LayerScope, call: AttentionCall):
         """Shared and own tokens exactly, the other devices' as decoded."""
+        if not (call.causal or self.alone):
+            own = self.encode(scope, call)
+            gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
+            return attend_everywhere(self, scope, call, gathered_N)
         remote, parts, shared_out = self.begin(scope, call)
         if self.alone:
             if scope.setting.keep_cache:
@@ -199,7 +204,7 @@ class Sequence(Strategy):
         ask = S if call.causal else 0  # a causal model's shared rows ask for nothing of other devices
         mine = (q_THd[ask:], k_TKd[ask:], v_TKd[ask:], position_T[ask:])
         remote = RemoteAttention(layout, queries, mine[0], mine[3], me, call.scale, call.causal)
-        parts = exact_attention(*mine, queries.tiles, call.scale, call.causal)
+        parts = exact_attention(*mine, queries.tiles, call.scale, call.causal, not layout.valid_NR.all())
         if not call.causal:
             return remote, parts, join_parts([], *q_THd.shape[1:])
         parts = remote.with_shared(parts, k_TKd[:S], v_TKd[:S])

@@ -59,7 +59,7 @@ def attend_here(scope: LayerScope, call: AttentionCall, kv_head_of=None):
     if kv_head_of is not None:
         k_TKd, v_TKd = k_TKd[:, kv_head_of], v_TKd[:, kv_head_of]
     q_THd = call.rotate(call.q_THd, call.position_T)
-    parts = exact_attention(q_THd, k_TKd, v_TKd, call.position_T, tiles(whole), call.scale, call.causal)
+    parts = exact_attention(q_THd, k_TKd, v_TKd, call.position_T, tiles(whole), call.scale, call.causal, padded=False)
     return join_parts(parts, *q_THd.shape[1:])
 
 
