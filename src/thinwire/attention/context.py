@@ -54,7 +54,8 @@ def exact_attention(
             visible = keys[None] <= position_T[start:stop, None]
         else:
             visible = jnp.broadcast_to((keys < PAD)[None], (stop - start, seen)) if padded else None
-        return partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale)
+        # A token sees at least itself; padding sees all that is not.
+        return partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale, certain=True)
 
     def parts(start, stop):
         # Later keys are left out tile by tile; a few tiles, as each is a program of its own.

@@ -1,5 +1,6 @@
 """Softmax attention over part of the keys, and the exact merging of parts (log-sum-exp), in float32."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -31,30 +32,51 @@ def partial_attention(
     v_SKd: Float[Array, "S K d"],
     visible_TS: Bool[Array, "T S"] | None,
     scale: float,
+    certain: bool = False,
 ) -> Partial:
-    """Attention of T queries over S keys; H/K query heads in a row share a key head. None: all keys are visible."""
+    """Attention of T queries over S keys; H/K query heads in a row share a key head.
+
+    Args:
+        visible_TS: which keys a query sees; None: all.
+        certain: every query sees a key, which saves work.
+    """
     T, H, d = q_THd.shape
     S, K, _ = k_SKd.shape
     g = H // K
-    heads = (q_THd.reshape(T, K, g, d).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKd.swapaxes(0, 1))
-    together = lambda *heads: jax.vmap(lambda *head: _one_head(*head, visible_TS, scale))(*heads)
+    if q_THd.dtype == jnp.float32:
+        q_THd, scale = q_THd * scale, 1.0  # queries are fewer numbers than scores
+    one_head = functools.partial(_one_head, scale=scale, certain=certain)
+
+    def together(q_THd, k_SKd, v_SKd):
+        heads = (q_THd.reshape(T, K, g, d).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKd.swapaxes(0, 1))
+        return jax.vmap(lambda *head: one_head(*head, visible_TS))(*heads)
+
+    def in_turn(q_THd, k_SKd, v_SKd):
+        def head(n):
+            q_gTd = lax.dynamic_slice_in_dim(q_THd, n * g, g, axis=1).swapaxes(0, 1)
+            k_Sd, v_Sd = (lax.dynamic_index_in_dim(x, n, axis=1, keepdims=False) for x in (k_SKd, v_SKd))
+            return _in_tiles(one_head, q_gTd, k_Sd, v_Sd, visible_TS)
+
+        return lax.map(head, jnp.arange(K))
+
     if H * T * S <= _CPU_SCORES:
-        out_KgTd, top_KgT, sum_KgT = together(*heads)
+        out_KgTd, top_KgT, sum_KgT = together(q_THd, k_SKd, v_SKd)
     else:
-        in_turn = lambda *heads: lax.map(lambda head: _in_tiles(*head, visible_TS, scale), heads)
-        out_KgTd, top_KgT, sum_KgT = lax.platform_dependent(*heads, cpu=in_turn, default=together)
+        out_KgTd, top_KgT, sum_KgT = lax.platform_dependent(q_THd, k_SKd, v_SKd, cpu=in_turn, default=together)
     flat = lambda x: x.transpose(2, 0, 1).reshape(T, H)
     return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, d), flat(top_KgT), flat(sum_KgT))
 
 
-def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float):
+def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool):
     """One key head and the query heads that share it: outputs, largest scores and sums."""
-    score_gTS = jnp.einsum("gtd,sd->gts", q_gTd, k_Sd, preferred_element_type=jnp.float32) * scale
+    score_gTS = jnp.einsum("gtd,sd->gts", q_gTd, k_Sd, preferred_element_type=jnp.float32)
+    if scale != 1:
+        score_gTS = score_gTS * scale
     if visible_TS is not None:
         score_gTS = jnp.where(visible_TS[None], score_gTS, _NEVER)
     top_gT = score_gTS.max(axis=-1)
     weight_gTS = jnp.exp(score_gTS - top_gT[..., None])
-    if visible_TS is not None:
+    if visible_TS is not None and not certain:
         weight_gTS = jnp.where(visible_TS[None], weight_gTS, 0.0)
     # In this order of axes XLA keeps the operands as they are; turned round, its CPU backend (jax 0.10 to 0.12) cannot
     # multiply bfloat16 to float32 where there is one query head a key head.
@@ -62,19 +84,18 @@ def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float):
     return out_gTd, top_gT, weight_gTS.sum(axis=-1)
 
 
-def _in_tiles(q_gTd, k_Sd, v_Sd, visible_TS, scale: float):
+def _in_tiles(one_head, q_gTd, k_Sd, v_Sd, visible_TS):
     """The same, some rows of queries after others, so that scores stay in the cache between their two products."""
     g, T, d = q_gTd.shape
-    tiles = -(-g * T * len(k_Sd) // _CPU_SCORES)
+    tiles = min(T, -(-g * T * len(k_Sd) // _CPU_SCORES))
     rows = -(-T // tiles)
     if tiles == 1:
-        return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale)
+        return one_head(q_gTd, k_Sd, v_Sd, visible_TS)
     more = tiles * rows - T
     cut = lambda x, axis: jnp.pad(x, [(0, more * (i == axis)) for i in range(x.ndim)])
     q_ngRd = cut(q_gTd, 1).reshape(g, tiles, rows, d).swapaxes(0, 1)
     visible_nRS = None if visible_TS is None else cut(visible_TS, 0).reshape(tiles, rows, -1)
-    one = lambda tile: _one_head(tile[0], k_Sd, v_Sd, tile[1], scale)
-    out_ngRd, top_ngR, sum_ngR = lax.map(one, (q_ngRd, visible_nRS))
+    out_ngRd, top_ngR, sum_ngR = lax.map(lambda tile: one_head(tile[0], k_Sd, v_Sd, tile[1]), (q_ngRd, visible_nRS))
     joined = lambda x: x.swapaxes(0, 1).reshape(g, tiles * rows, *x.shape[3:])[:, :T]
     return joined(out_ngRd), joined(top_ngR), joined(sum_ngR)
 

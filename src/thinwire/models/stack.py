@@ -38,7 +38,7 @@ def run_layers(
     Args:
         embed: what enters layer 0, of the own rows and, for codecs that predict from it, at any positions.
         layer: one layer.
-        params: those of the layers have a leading axis of layers.
+        params: those of the layers have a leading axis of layers, or are tuples as of ``unstack``.
         inputs_T, position_T: input and position of each row.
         codecs: by site, the codec's learnt arrays with a leading axis of layers.
         cache: arrays with a leading axis of layers, for strategies that read one.
@@ -58,14 +58,11 @@ def run_layers(
     codecs = dict(codecs or {})
     everywhere = codecs.pop(SHARED, {})
     per_layer = (weights, codecs, dict(cache or {}))
-    layers = jax.tree.leaves(weights)[0].shape[0]
-    apart = strategy.first_apart(setting.dims)
+    layers, apart = setting.dims.layers, strategy.first_apart(setting.dims)
 
     def body(carry, index, first):
         x_TD, carried = carry
-        own, layer_codecs, layer_cache = jax.tree.map(
-            lambda x: lax.dynamic_index_in_dim(x, index, keepdims=False), per_layer
-        )
+        own, layer_codecs, layer_cache = _of_layer(per_layer, index)
         scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
         x_TD = layer(own, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
@@ -74,8 +71,38 @@ def run_layers(
     runs = [(0, 1), (1, layers)] if apart else [(0, layers)]
     emitted = []
     for start, stop in runs:
-        with ledger.layers(range(start, stop)):
-            step = functools.partial(body, first=start == 0 and apart)
-            carry, of_run = lax.scan(step, carry, jnp.arange(start, stop))
+        step = functools.partial(body, first=start == 0 and apart)
+        carry, of_run = _loop(step, carry, range(start, stop), unrolled=_unstacked(weights))
         emitted.append(of_run)
     return strategy.output(setting, carry[0]), jax.tree.map(lambda *layers: jnp.concatenate(layers), *emitted)
+
+
+def unstack(tree: Any, axis: int = 0) -> Any:
+    """Each array as a tuple of its layers' arrays: ``run_layers`` then copies none of them out of a stack."""
+    return jax.tree.map(lambda x: tuple(x[(slice(None),) * axis + (n,)] for n in range(x.shape[axis])), tree)
+
+
+def _unstacked(tree: Any) -> bool:
+    return any(isinstance(x, tuple) for x in jax.tree.leaves(tree, is_leaf=_is_layers))
+
+
+def _is_layers(x: Any) -> bool:
+    return isinstance(x, tuple)
+
+
+def _of_layer(trees: tuple, index: Any) -> tuple:
+    pick = lambda x: x[index] if _is_layers(x) else lax.dynamic_index_in_dim(x, index, keepdims=False)
+    return tuple(jax.tree.map(pick, tree, is_leaf=_is_layers) for tree in trees)
+
+
+def _loop(step: Callable, carry: Any, which: range, unrolled: bool) -> tuple[Any, Any]:
+    """``lax.scan`` over layers, or one layer after another, each with its own piece of program."""
+    if not unrolled:
+        with ledger.layers(which):
+            return lax.scan(step, carry, jnp.arange(which.start, which.stop))
+    emitted = []
+    for index in which:
+        with ledger.layers(range(index, index + 1)):
+            carry, of_layer = step(carry, index)
+        emitted.append(of_layer)
+    return carry, jax.tree.map(lambda *layers: jnp.stack(layers), *emitted)

@@ -38,4 +38,5 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered
     if not layout.valid_NR.all():
         position_C = jnp.concatenate([jnp.zeros(S, jnp.int32), jnp.asarray(layout.positions_NR).reshape(-1)])
         visible_TC = jnp.broadcast_to(position_C[None] < PAD, (len(q_THd), len(position_C)))
-    return finish(partial_attention(q_THd, every(k_TKd, k_NRKd), every(v_TKd, v_NRKd), visible_TC, call.scale))
+    k_CKd, v_CKd = every(k_TKd, k_NRKd), every(v_TKd, v_NRKd)
+    return finish(partial_attention(q_THd, k_CKd, v_CKd, visible_TC, call.scale, certain=True))

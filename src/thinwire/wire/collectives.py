@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Payload
 from thinwire.wire import ledger, message
+from thinwire.wire.silence import silent
 from thinwire.wire.spmd import AXIS, is_virtual
 
 
@@ -30,7 +31,7 @@ def all_gather(payload: Payload, site: str) -> Payload:
     packet = message.join(payload)
     count = device_count()
     _record(site, "all_gather", message.size_bytes(packet) * (count - 1), count - 1)
-    gathered = lax.all_gather(packet, AXIS)
+    gathered = jnp.stack([packet] * count) if silent() else lax.all_gather(packet, AXIS)
     return jax.vmap(lambda one: message.part(one, payload))(gathered)
 
 
@@ -39,7 +40,7 @@ def ring_shift(payload: Payload, site: str) -> Payload:
     packet = message.join(payload)
     count = device_count()
     _record(site, "ring_shift", message.size_bytes(packet), 1)
-    return message.part(lax.ppermute(packet, AXIS, [(n, (n + 1) % count) for n in range(count)]), payload)
+    return message.part(_shift(packet, [(n, (n + 1) % count) for n in range(count)]), payload)
 
 
 def halo(payload: Payload, site: str) -> tuple[Payload, Payload]:
@@ -96,7 +97,7 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     count = device_count()
     _record(site, "all_to_all", message.size_bytes(packet_N) // count * (count - 1), count - 1)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), payload_N)
-    received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
+    received = packet_N if silent() else lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
     unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)
     return jax.vmap(unpack)(received)
 
@@ -105,10 +106,14 @@ def _open_shift(packet, by):
     """What device ``n − by`` has, zeros where there is none; nothing is sent around the ends."""
     count = device_count()
     if is_virtual():  # vmap permutes only in whole circles
-        around = lax.ppermute(packet, AXIS, [(n, (n + by) % count) for n in range(count)])
+        around = _shift(packet, [(n, (n + by) % count) for n in range(count)])
         source = device_index() - by
         return jnp.where((source >= 0) & (source < count), around, jnp.zeros_like(around))
-    return lax.ppermute(packet, AXIS, [(n, n + by) for n in range(count) if 0 <= n + by < count])
+    return _shift(packet, [(n, n + by) for n in range(count) if 0 <= n + by < count])
+
+
+def _shift(packet, pairs):
+    return packet if silent() else lax.ppermute(packet, AXIS, pairs)
 
 
 def _parts(x_TD, count):

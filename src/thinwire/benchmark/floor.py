@@ -1,0 +1,49 @@
+"""The least time that a pass could take: what the ratio in a benchmark's rows is to."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from thinwire.codecs.floats import Float
+from thinwire.dims import ModelDims
+from thinwire.strategies import Sequence as SequenceParallel
+from thinwire.strategies import Strategy
+from thinwire.strategies.base import Setting
+
+DESCRIPTION = (
+    "floor = max over hosts of model FLOPs / measured matrix rate + 8 x bytes a host sends / rate of its link "
+    "+ rounds x measured round trip; coding, halos and everything that is no matrix product count as nothing"
+)
+
+
+def model_flops(strategy: Strategy, dims: ModelDims, tokens: int, devices: int, split) -> tuple[float, ...]:
+    """FLOPs of each device's part of the model, head for one token included; coding and halos are free."""
+    bare = strategy
+    if strategy.sites(dims):
+        changes: dict = {"codec": Float("float32")}
+        if isinstance(strategy, SequenceParallel):
+            changes |= {"site": strategy.sites(dims)[0], "halo": -1}
+        bare = dataclasses.replace(strategy, **changes)
+    head = 2.0 * dims.width * dims.vocab if dims.language else 0.0
+    layer = bare.flops(Setting(dims, bare.layout(dims, tokens, devices, split)))
+    return tuple(dims.layers * flops + head for flops in layer)
+
+
+def floor_s(
+    flops: Sequence[float],
+    flops_per_second: Sequence[float],
+    bytes_sent: Sequence[int],
+    mbps: float,
+    rounds: int,
+    round_trip_s: float,
+) -> float:
+    """Seconds below which no implementation of the same scheme on these hosts and links could come.
+
+    Args:
+        flops: by host.
+        flops_per_second: of each host, measured in the same run.
+        bytes_sent: by host.
+        mbps: megabits a second of each host's link.
+        rounds: exchanges one after another in a pass.
+    """
+    compute = max(f / rate for f, rate in zip(flops, flops_per_second, strict=True))
+    return compute + 8e-6 * max(bytes_sent) / mbps + rounds * round_trip_s
