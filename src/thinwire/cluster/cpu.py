@@ -41,7 +41,7 @@ def find_controller(mounts: str | None = None) -> Controller:
     raise ThinwireError("CPU shares need control groups and none are mounted: mount cgroup2 on /sys/fs/cgroup.")
 
 
-def quota_us(share: float) -> tuple[int, int]:
+def quota_us(share: float | int) -> tuple[int, int]:
     """Quota and period, in µs, of a share of a core."""
     check_share(share)
     period = max(PERIOD_US, math.ceil(LEAST_QUOTA_US / share))
@@ -58,7 +58,7 @@ def cluster_group(cluster: str) -> Path:
     return find_controller().root / GROUP / cluster
 
 
-def make_group(group: Path, share: float) -> None:
+def make_group(group: Path, share: float | int) -> None:
     """Make a host's group and limit it."""
     controller = find_controller()
     try:
@@ -74,7 +74,7 @@ def make_group(group: Path, share: float) -> None:
     set_share(group, share)
 
 
-def set_share(group: Path, share: float) -> None:
+def set_share(group: Path, share: float | int) -> None:
     """Limit a group to a share of one core's time, from now on."""
     quota, period = quota_us(share)
     if find_controller().version == 2:
@@ -89,7 +89,7 @@ def set_share(group: Path, share: float) -> None:
         raise ThinwireError(f"The CPU share {share:g} is refused by {group} ({error.strerror}); try another.") from None
 
 
-def deal_cores(shares: Sequence[float], cores: Sequence[int] | None = None) -> list[tuple[int, ...]]:
+def deal_cores(shares: Sequence[float | int], cores: Sequence[int] | None = None) -> list[tuple[int, ...]]:
     """The cores that each host runs on: as many as its share needs, those with the least on them so far.
 
     A host of half a core sees one core, so that its programs start one thread and not one for each of the machine's.
@@ -114,7 +114,7 @@ def processes_in(group: Path) -> set[int]:
     return found
 
 
-def end_all(group: Path, within_s: float = 5.0) -> int:
+def end_all(group: Path, within_s: float | int = 5.0) -> int:
     """Kill all processes in a group, again and again until none is left; how many there were."""
     ended: set[int] = set()
     deadline = time.monotonic() + within_s

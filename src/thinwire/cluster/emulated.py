@@ -52,7 +52,7 @@ class Cluster:
         stdout: int = subprocess.PIPE,
         error_sink: LineSink | None = None,
         port: int | None = None,
-        start_timeout_s: float = DEFAULT_START_TIMEOUT_S,
+        start_timeout_s: float | int = DEFAULT_START_TIMEOUT_S,
         cwd: str | Path | None = None,
     ) -> Running:
         """Start one process a host; to be used as a context manager, which ends them.
@@ -82,8 +82,10 @@ class Cluster:
         processes: list[subprocess.Popen] = []
 
         def signal_all(number: int) -> None:
-            for group in groups:
-                signal_group(group, number)
+            reached = {process for group in groups for process in signal_group(group, number)}
+            for process in processes:
+                if process.pid not in reached:  # it has not got as far as its group
+                    process.send_signal(number)
 
         def clear() -> None:
             for group in groups:
@@ -100,7 +102,7 @@ class Cluster:
             for host, group in enumerate(groups):
                 meeting = Rendezvous(self.addresses[0], chosen, len(groups), host, start_timeout_s)
                 cores = ",".join(map(str, self._cores[host]))
-                place = (str(group), cores, namespaces.host_namespace(self.name, host), f"h{host}")
+                place = (str(os.getpid()), str(group), cores, namespaces.host_namespace(self.name, host), f"h{host}")
                 processes.append(
                     subprocess.Popen(
                         [*_BARE_PYTHON, _ENTER, *place, *command],
@@ -127,12 +129,12 @@ class Cluster:
                     process.communicate()
             raise
 
-    def set_rate(self, mbps: float, host: int | None = None) -> None:
+    def set_rate(self, mbps: float | int, host: int | None = None) -> None:
         """Change the egress rate of one host or of all, from now on; what is queued stays queued."""
         for number in self._which(host):
             shaping.set_rate(namespaces.host_namespace(self.name, number), mbps)
 
-    def set_cpu(self, share: float, host: int | None = None) -> None:
+    def set_cpu(self, share: float | int, host: int | None = None) -> None:
         """Change the CPU share of one host or of all, from now on, within the cores that it was made with."""
         for number in self._which(host):
             cores = len(self._cores[number])

@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -29,7 +29,7 @@ def own_facts() -> dict[str, str]:
     return {**versions, "python": ".".join(platform.python_version_tuple()[:2])}
 
 
-def agree(address: str, port: int, hosts: int, host: int, facts: Facts, timeout_s: float) -> None:
+def agree(address: str, port: int, hosts: int, host: int, facts: Facts, timeout_s: float | int) -> None:
     """Return when all hosts have come and all their facts are equal.
 
     Args:
@@ -64,15 +64,12 @@ def differences(facts: Mapping[int, Facts]) -> str | None:
     return f"The hosts differ: {'; '.join(found[:4])}{more}. Give all the same versions, model and options."
 
 
-def _collect(address: str, port: int, hosts: int, facts: Facts, timeout_s: float) -> None:
+def _collect(address: str, port: int, hosts: int, facts: Facts, timeout_s: float | int) -> None:
     deadline = time.monotonic() + timeout_s
     came: dict[int, Facts] = {0: facts}
     waiting: dict[int, socket.socket] = {}
     lines: queue.Queue[tuple[socket.socket, bytes]] = queue.Queue()
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listen(address, port))
-        stack.callback(lambda: [connection.close() for connection in waiting.values()])
-        threading.Thread(target=_accept, args=(listener, lines, deadline), daemon=True).start()
+    with _connections(address, port, lines, deadline):
         while len(came) < hosts and (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
                 connection, line = lines.get(timeout=left)
@@ -94,7 +91,7 @@ def _collect(address: str, port: int, hosts: int, facts: Facts, timeout_s: float
         raise ThinwireError(verdict)
 
 
-def _missing(hosts: list[int], timeout_s: float) -> str:
+def _missing(hosts: list[int], timeout_s: float | int) -> str:
     which = f"Host {hosts[0]} has" if len(hosts) == 1 else f"Hosts {', '.join(map(str, hosts))} have"
     return f"{which} not come within {timeout_s:g} s: look whether the program runs there, or allow more time."
 
@@ -110,11 +107,32 @@ def _listen(address: str, port: int) -> socket.socket:
         ) from None
 
 
-def _accept(listener: socket.socket, lines: queue.Queue, deadline: float) -> None:
-    with contextlib.suppress(OSError):  # the listener is closed
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=_receive, args=(connection, lines, deadline), daemon=True).start()
+@contextlib.contextmanager
+def _connections(address: str, port: int, lines: queue.Queue, deadline: float) -> Iterator[None]:
+    """Everybody who comes is listened to, each in a thread of its own; at the end all connections are closed."""
+    accepted: list[socket.socket] = []
+    done = threading.Event()
+
+    def accept() -> None:
+        while not done.is_set():
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listener.accept()
+                accepted.append(connection)
+                threading.Thread(target=_receive, args=(connection, lines, deadline), daemon=True).start()
+
+    with _listen(address, port) as listener:
+        listener.settimeout(RETRY_S)
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()  # closing alone would leave it listening for as long as the thread waits in accept()
+            thread.join()
+            for connection in accepted:
+                with contextlib.suppress(OSError):  # closed already, by one side or the other
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
 
 
 def _receive(connection: socket.socket, lines: queue.Queue, deadline: float) -> None:
@@ -147,7 +165,7 @@ def _read(line: bytes) -> tuple[int | None, Facts]:
     return (host, facts) if good else (None, {})
 
 
-def _show(address: str, port: int, host: int, facts: Facts, timeout_s: float) -> None:
+def _show(address: str, port: int, host: int, facts: Facts, timeout_s: float | int) -> None:
     deadline = time.monotonic() + timeout_s
     message = json.dumps({"host": host, "facts": facts}).encode() + b"\n"
     if len(message) > MOST_BYTES:

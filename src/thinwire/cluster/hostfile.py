@@ -64,7 +64,7 @@ def remote_commands(
     hosts: Sequence[RealHost],
     command: Sequence[str],
     port: int = DEFAULT_PORT,
-    start_timeout_s: float = DEFAULT_START_TIMEOUT_S,
+    start_timeout_s: float | int = DEFAULT_START_TIMEOUT_S,
     folder: str | None = None,
 ) -> list[str]:
     """What a shell on each host must run: the command with the variables of the rendezvous, in `folder` if given."""
@@ -125,7 +125,7 @@ def ends_with_input(line: str) -> str:
     script = (
         "exec 3<&0; command -v setsid >/dev/null && group=setsid || group=; "
         f"$group sh -c {shlex.quote(line)} </dev/null 3<&- & work=$!; "
-        "stop() { kill -$1 -- ${group:+-}$work; }; "
+        "stop() { kill -s $1 -- ${group:+-}$work; }; "
         "{ cat <&3; stop TERM; sleep 2; stop KILL; } >/dev/null 2>&1 & watch=$!; "
         "wait $work; code=$?; kill $watch; exit $code"
     )

@@ -28,7 +28,7 @@ class Rendezvous:
     port: int
     hosts: int
     host: int
-    start_timeout_s: float = DEFAULT_START_TIMEOUT_S
+    start_timeout_s: float | int = DEFAULT_START_TIMEOUT_S
 
     @property
     def coordinator(self) -> str:
@@ -70,7 +70,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Rendezvous
     return found
 
 
-def join(facts: Mapping[str, Any] | None = None, start_timeout_s: float | None = None) -> Rendezvous:
+def join(facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | None = None) -> Rendezvous:
     """Wait for all hosts, check that they are alike, and make one JAX of them.
 
     Must come before anything that computes; `jax.devices()` lists the devices of all hosts after it.

@@ -7,9 +7,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import IO
 
 from thinwire.cluster.signals import uninterrupted
 from thinwire.errors import ThinwireError
@@ -68,7 +67,7 @@ class Running:
             if process.stderr is not None:
                 self._thread(self._listen, host, process.stderr)
 
-    def wait(self, timeout_s: float | None = None) -> tuple[int, ...]:
+    def wait(self, timeout_s: float | int | None = None) -> tuple[int, ...]:
         """Wait until all have ended well; their exit codes.
 
         Raises:
@@ -142,7 +141,7 @@ class Running:
         code = process.wait()
         self._ends.put((host, code, time.monotonic()))
 
-    def _listen(self, host: int, stream: IO[str]) -> None:
+    def _listen(self, host: int, stream: Iterable[str]) -> None:
         with contextlib.suppress(ValueError):  # closed meanwhile
             for line in stream:
                 self._errors[host].append(line.rstrip("\n"))

@@ -12,7 +12,7 @@ BURST_S = 1e-3
 QUEUE_BYTES = 4 << 20  # senders are slowed down by their socket before packets are dropped here
 
 
-def set_rate(namespace: str, mbps: float) -> None:
+def set_rate(namespace: str, mbps: float | int) -> None:
     """Limit what leaves the namespace to `mbps` (10⁶ bits a second), from now on.
 
     The bucket is small, about a millisecond's worth: what fits a bucket travels at once after a pause, so one of
@@ -35,7 +35,7 @@ def require_loss_tool() -> str:
     )
 
 
-def set_loss(namespace: str, loss: float) -> None:
+def set_loss(namespace: str, loss: float | int) -> None:
     """Drop this share of the packets that arrive in the namespace; they have used the link by then, as real ones."""
     if not loss:
         return
@@ -44,8 +44,8 @@ def set_loss(namespace: str, loss: float) -> None:
     call("ip", "-n", namespace, "link", "set", "dev", INTERFACE, "gso_max_segs", "1")
     if require_loss_tool() == "nft":
         rules = (
-            "table inet thinwire { chain arriving { type filter hook input priority 0; "
-            f'iifname "{INTERFACE}" numgen random mod 1000000 < {max(1, round(loss * 1e6))} drop; }} }}\n'
+            "table inet thinwire {\nchain arriving {\ntype filter hook input priority 0\n"
+            f'iifname "{INTERFACE}" numgen random mod 1000000 < {max(1, round(loss * 1e6))} drop\n}}\n}}\n'
         )
         call(*inside, "nft", "-f", "-", stdin=rules)
         return

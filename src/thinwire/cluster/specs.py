@@ -25,9 +25,9 @@ class HostSpec:
         ThinwireError: for a value that no host can have.
     """
 
-    cpu: float
-    mbps: float
-    loss: float = 0.0
+    cpu: float | int
+    mbps: float | int
+    loss: float | int = 0.0
 
     def __post_init__(self) -> None:
         check_share(self.cpu)
@@ -36,7 +36,7 @@ class HostSpec:
             raise ThinwireError(f"A loss of {self.loss:g} is no share of packets: give 0 or more and less than 1.")
 
 
-def check_share(cpu: float) -> None:
+def check_share(cpu: float | int) -> None:
     """Refuse a CPU share that is no positive number of cores."""
     if not (math.isfinite(cpu) and cpu > 0):
         raise ThinwireError(f"A CPU share of {cpu:g} leaves no time to compute: give more than 0, as 0.5 (of a core).")
@@ -44,7 +44,7 @@ def check_share(cpu: float) -> None:
         raise ThinwireError(f"A CPU share of {cpu:g} is too small to be kept to: give at least {LEAST_CPU:g}.")
 
 
-def check_rate(mbps: float) -> None:
+def check_rate(mbps: float | int) -> None:
     """Refuse a rate that no link can have."""
     if not (math.isfinite(mbps) and mbps > 0):
         raise ThinwireError(f"A rate of {mbps:g} Mbps sends nothing: give more than 0, as 10.")

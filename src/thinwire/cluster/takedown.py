@@ -29,11 +29,13 @@ def take_down(name: str) -> int:
     return ended
 
 
-def signal_group(group: Path, number: int) -> None:
-    """Send a signal to every process in a control group."""
-    for process in cpu.processes_in(group):
+def signal_group(group: Path, number: int) -> set[int]:
+    """Send a signal to every process in a control group; which those are."""
+    found = cpu.processes_in(group)
+    for process in found:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, number)
+    return found
 
 
 def leftovers() -> dict[str, str]:

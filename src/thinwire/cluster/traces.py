@@ -11,7 +11,7 @@ from pathlib import Path
 from thinwire.cluster.specs import check_rate
 from thinwire.errors import ThinwireError
 
-Step = tuple[float, float]  # seconds, Mbps
+Step = tuple[float | int, float | int]  # seconds, Mbps
 
 
 def read_trace(path: str | Path) -> list[Step]:
@@ -45,7 +45,7 @@ def read_trace(path: str | Path) -> list[Step]:
     return steps
 
 
-def markov_trace(good_mbps: float, bad_mbps: float, dwell_s: float, seed: int = 0) -> Iterator[Step]:
+def markov_trace(good_mbps: float | int, bad_mbps: float | int, dwell_s: float | int, seed: int = 0) -> Iterator[Step]:
     """An endless trace that is good, then bad, then good …, each for an exponentially distributed time.
 
     Args:
