@@ -33,6 +33,29 @@ def stream(amount):
             print(received, time.perf_counter() - begin)
 
 
+def datagrams(count):
+    """Host 0 sends so many datagrams to h1, which prints how many came until none did for a second."""
+    if HOST == 0:
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            time.sleep(1)  # the other must be listening: what comes earlier is lost too
+            for _ in range(int(count)):
+                sender.sendto(b"x", ("h1", 9999))
+                time.sleep(0.001)
+        return
+    with socket.socket(type=socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("h1", 9999))
+        receiver.settimeout(10)
+        arrived = 0
+        try:
+            while arrived < int(count):
+                receiver.recv(10)
+                receiver.settimeout(1)
+                arrived += 1
+        except TimeoutError:
+            pass
+        print(arrived)
+
+
 def spin():
     """Computes for a second and prints the CPU time that it got, and the time that passed."""
     begin, used = time.perf_counter(), time.process_time()

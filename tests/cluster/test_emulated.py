@@ -1,6 +1,7 @@
 """Real namespaces, shaped links and quotas, where the machine lets us have them; every test leaves nothing behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from cluster import emulated_worker
 from cluster.emulation import needs_emulation, until
-from thinwire.cluster import cpu, namespaces, state
+from thinwire.cluster import cpu, namespaces, shaping, state
 from thinwire.cluster.emulated import HostSpec, emulated
 from thinwire.cluster.running import HostError
 from thinwire.cluster.takedown import leftovers, take_down
@@ -82,6 +83,21 @@ def test_a_rate_and_a_share_are_changed_for_one_host(pair):
         pair.set_cpu(2, host=1)
     with pytest.raises(ThinwireError, match="no host 2"):
         pair.set_rate(1, host=2)
+
+
+@pytest.mark.skipif(not (shutil.which("nft") or shutil.which("iptables")), reason="no nft and no iptables")
+def test_packets_are_lost_where_that_was_asked_for():
+    with emulated([HOST, HostSpec(0.5, 50.0, loss=0.3)]) as cluster:
+        arrived = int(worker(cluster, "datagrams", "500")[1])
+    assert 0.5 < arrived / 500 < 0.9
+
+
+def test_loss_without_a_program_for_it_is_told_before_anything_is_made(monkeypatch):
+    monkeypatch.setattr(shaping.shutil, "which", lambda program: program if program in ("ip", "tc") else None)
+    before = namespaces.existing()
+    with pytest.raises(ThinwireError, match="install the package nftables"), emulated([HostSpec(1, 10, 0.1)]):
+        pass
+    assert namespaces.existing() == before
 
 
 def test_a_host_gets_the_share_of_a_core_that_it_was_given():
