@@ -1,0 +1,126 @@
+"""How processes on several hosts find each other: three environment variables, and `join()`, which reads them.
+
+A script that calls `join()` first runs under `thinwire cluster run` on emulated hosts and on real ones alike.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from thinwire.cluster.handshake import agree, own_facts
+from thinwire.errors import ThinwireError
+
+COORDINATOR = "THINWIRE_COORDINATOR"  # address:port of host 0
+HOSTS = "THINWIRE_HOSTS"  # how many there are
+HOST = "THINWIRE_HOST"  # which one this is, from 0
+START_TIMEOUT = "THINWIRE_START_TIMEOUT"  # seconds until all must have come
+DEFAULT_START_TIMEOUT_S = 60.0
+DEFAULT_PORT = 8476
+HEARTBEAT_S = 20  # after so long without a word from a host jax ends the others
+
+
+@dataclass(frozen=True)
+class Rendezvous:
+    """Where the hosts meet, how many they are and which one this is."""
+
+    address: str  # of host 0
+    port: int
+    hosts: int
+    host: int
+    start_timeout_s: float | int = DEFAULT_START_TIMEOUT_S
+
+    @property
+    def coordinator(self) -> str:
+        """`address:port`, an IPv6 address in brackets."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that say all this."""
+        return {
+            COORDINATOR: self.coordinator,
+            HOSTS: str(self.hosts),
+            HOST: str(self.host),
+            START_TIMEOUT: f"{self.start_timeout_s:g}",
+        }
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Rendezvous:
+    """The rendezvous that this process was started for.
+
+    Raises:
+        ThinwireError: if a variable is missing or makes no sense.
+    """
+    environment = os.environ if environment is None else environment
+    for name in (COORDINATOR, HOSTS, HOST):
+        if name not in environment:
+            raise ThinwireError(f"{name} is not set: start this program by `thinwire cluster run -- COMMAND`.")
+    address, _, port = environment[COORDINATOR].rpartition(":")
+    found = Rendezvous(
+        address.removeprefix("[").removesuffix("]"),
+        _number(COORDINATOR, port, environment),
+        _number(HOSTS, environment[HOSTS], environment),
+        _number(HOST, environment[HOST], environment),
+        _seconds(environment),
+    )
+    if not (found.address and 0 < found.port < 65536):
+        raise ThinwireError(f"{COORDINATOR} is {environment[COORDINATOR]!r}; it must be ADDRESS:PORT of host 0.")
+    if not 0 <= found.host < found.hosts:
+        raise ThinwireError(f"{HOST} is {found.host} and {HOSTS} is {found.hosts}; hosts count from 0.")
+    return found
+
+
+def join(facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | None = None) -> Rendezvous:
+    """Wait for all hosts, check that they are alike, and make one JAX of them.
+
+    Must come before anything that computes; `jax.devices()` lists the devices of all hosts after it.
+
+    Args:
+        facts: what must be equal on all hosts besides the versions: hash of the model, strategy, options.
+        start_timeout_s: seconds until all must have come; what the launcher said, or 60, if left out.
+
+    Raises:
+        ThinwireError: on every host, if one has not come in time or differs; the sentence names it.
+    """
+    import jax
+
+    meeting = from_environment()
+    timeout_s = meeting.start_timeout_s if start_timeout_s is None else start_timeout_s
+    if meeting.hosts == 1:
+        return meeting
+    agree(meeting.address, meeting.port, meeting.hosts, meeting.host, {**own_facts(), **(facts or {})}, timeout_s)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        meeting.coordinator,
+        meeting.hosts,
+        meeting.host,
+        cluster_detection_method="deactivate",
+        initialization_timeout=max(1, round(timeout_s)),
+        heartbeat_timeout_seconds=HEARTBEAT_S,
+    )
+    return meeting
+
+
+def leave() -> None:
+    """Say goodbye to the other hosts; for the end of a program that has joined."""
+    import jax
+
+    jax.distributed.shutdown()
+
+
+def _number(name: str, text: str, environment: Mapping[str, str]) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ThinwireError(f"{name} is {environment[name]!r}; there must be a whole number in it.") from None
+
+
+def _seconds(environment: Mapping[str, str]) -> float:
+    text = environment.get(START_TIMEOUT, f"{DEFAULT_START_TIMEOUT_S}")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 86400:
+        raise ThinwireError(f"{START_TIMEOUT} is {text!r}; give seconds, as 60.")
+    return seconds

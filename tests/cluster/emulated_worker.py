@@ -1,0 +1,108 @@
+"""What the tests of emulated hosts run on each: `python emulated_worker.py TASK [ARGUMENT]`."""
+
+import os
+import socket
+import sys
+import time
+
+HOST = int(os.environ.get("THINWIRE_HOST", 0))
+
+
+def stream(amount):
+    """Host 0 sends so many bytes to h1, which prints how many came and in how many seconds."""
+    port = int(os.environ["THINWIRE_COORDINATOR"].rpartition(":")[2])
+    if HOST == 0:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                connection = socket.create_connection(("h1", port))
+                break
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        with connection:
+            connection.sendall(bytes(int(amount)))
+        return
+    with socket.create_server((socket.gethostname(), port)) as listener:
+        connection, _ = listener.accept()
+        with connection:
+            begin, received = time.perf_counter(), 0
+            while part := connection.recv(1 << 16):
+                received += len(part)
+            print(received, time.perf_counter() - begin)
+
+
+def datagrams(count):
+    """Host 0 sends so many datagrams to h1, which prints how many came until none did for a second."""
+    if HOST == 0:
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            time.sleep(1)  # the other must be listening: what comes earlier is lost too
+            for _ in range(int(count)):
+                sender.sendto(b"x", ("h1", 9999))
+                time.sleep(0.001)
+        return
+    with socket.socket(type=socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("h1", 9999))
+        receiver.settimeout(10)
+        arrived = 0
+        try:
+            while arrived < int(count):
+                receiver.recv(10)
+                receiver.settimeout(1)
+                arrived += 1
+        except TimeoutError:
+            pass
+        print(arrived)
+
+
+def spin():
+    """Computes for a second and prints the CPU time that it got, and the time that passed."""
+    begin, used = time.perf_counter(), time.process_time()
+    while time.perf_counter() - begin < 1:
+        pass
+    print(time.process_time() - used, time.perf_counter() - begin)
+
+
+def occupy():
+    """Host 0 listens at the port of the rendezvous."""
+    if HOST == 0:
+        address, _, port = os.environ["THINWIRE_COORDINATOR"].rpartition(":")
+        with socket.create_server((address, int(port))):
+            print("occupied", flush=True)
+            time.sleep(600)
+    time.sleep(600)
+
+
+def absent():
+    """Host 1 does not come to the handshake."""
+    from thinwire.cluster.rendezvous import join
+
+    if HOST == 1:
+        time.sleep(600)
+    join()
+
+
+def psum():
+    """All hosts add up their number, counted from 1, in one compiled program."""
+    from thinwire.cluster.rendezvous import join, leave
+
+    meeting = join({"task": "psum"})
+    import jax
+    import numpy as np
+    from jax.sharding import NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    from thinwire.wire.spmd import make_mesh
+
+    mesh = make_mesh(meeting.hosts)
+    (axis,) = mesh.axis_names
+    mine = np.array([meeting.host + 1.0], np.float32)
+    everybody = jax.make_array_from_callback((meeting.hosts,), NamedSharding(mesh, P(axis)), lambda index: mine)
+    add = jax.jit(jax.shard_map(lambda x: jax.lax.psum(x, axis), mesh=mesh, in_specs=P(axis), out_specs=P()))
+    print("sum", float(add(everybody)[0]), "of", jax.device_count())
+    leave()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
