@@ -43,7 +43,7 @@ SECTIONS = {
     "parts": f"{_QUALITY} --windows 8 --strategies {','.join(PARTS)}",
     "embeddings": "eval.embeddings",
     "features": "eval.features",
-    "continuations": "eval.continuations --strategies sequence:quality,sequence:balanced --prompt-tokens 256",
+    "continuations": "eval.continuations --strategies sequence:quality --prompt-tokens 256",
     "predicted": "eval.predicted",
 }
 CODEBOOKS = {"quality": "configs/smollm2_codebooks.py", "parts": "configs/smollm2_parts.py"}

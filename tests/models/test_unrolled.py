@@ -20,5 +20,5 @@ def test_unrolled_is_the_scan(spec):
     rolled, unrolled = (Engine(model, strategy, where, codecs, unrolled=flag) for flag in (False, True))
     np.testing.assert_allclose(unrolled.logits(ids), rolled.logits(ids), atol=1e-4)
     (_, counted), (lowered, expected) = unrolled.lower(len(ids)), rolled.lower(len(ids))
-    assert counted.entries == expected.entries
+    assert sorted(map(str, counted.entries)) == sorted(map(str, expected.entries))
     assert "while" in lowered.as_text()

@@ -1,6 +1,5 @@
 """Softmax attention over part of the keys, and the exact merging of parts (log-sum-exp), in float32."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -45,11 +44,13 @@ def partial_attention(
     g = H // K
     if q_THd.dtype == jnp.float32:
         q_THd, scale = q_THd * scale, 1.0  # queries are fewer numbers than scores
-    one_head = functools.partial(_one_head, scale=scale, certain=certain)
+
+    def one_head(q_gTd, k_Sd, v_Sd, visible_TS):
+        return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale, certain)
 
     def together(q_THd, k_SKd, v_SKd):
         heads = (q_THd.reshape(T, K, g, d).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKd.swapaxes(0, 1))
-        return jax.vmap(lambda *head: one_head(*head, visible_TS))(*heads)
+        return jax.vmap(lambda q_gTd, k_Sd, v_Sd: one_head(q_gTd, k_Sd, v_Sd, visible_TS))(*heads)
 
     def in_turn(q_THd, k_SKd, v_SKd):
         def head(n):

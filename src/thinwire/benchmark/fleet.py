@@ -1,11 +1,12 @@
 """Orders to the workers of a benchmark, and their answers: all at once, with a host's death or silence told by name."""
 
+import contextlib
 import json
 import queue
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from thinwire.errors import ThinwireError
@@ -16,11 +17,14 @@ class Fleet:
 
     Args:
         processes: with standard input and output as text pipes.
+        said: the last lines that each has written to standard error.
         patience_s: how long an answer may take.
     """
 
-    def __init__(self, processes: Sequence[subprocess.Popen], patience_s: float = 600.0):
-        self.processes, self.patience_s = tuple(processes), patience_s
+    def __init__(
+        self, processes: Sequence[subprocess.Popen], said: Sequence[Iterable[str]], patience_s: float = 600.0
+    ):
+        self.processes, self.said, self.patience_s = tuple(processes), said, patience_s
         self._lines = [self._listen(process) for process in self.processes]
 
     @staticmethod
@@ -62,6 +66,13 @@ class Fleet:
         deadline = time.monotonic() + self.patience_s
         return [self._answer(host, do, deadline, hosts) for host in hosts]
 
+    def end(self) -> None:
+        """Lets the workers say goodbye to each other."""
+        for process in self.processes:
+            with contextlib.suppress(OSError):
+                assert process.stdin is not None
+                process.stdin.close()
+
     def _answer(self, host: int, do: str, deadline: float, hosts: Sequence[int] | range) -> dict[str, Any]:
         while True:
             try:
@@ -88,5 +99,8 @@ class Fleet:
             return answer
 
     def _ended(self, host: int, do: str) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.processes[host].wait(timeout=5)
         code = self.processes[host].poll()
-        return f"host {host} ended during {do!r} with exit code {code}; its last words are above."
+        words = "\n".join(self.said[host]) or "nothing"
+        return f"host {host} ended during {do!r} with exit code {code}; its last words:\n{words}"

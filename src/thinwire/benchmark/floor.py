@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from thinwire.codecs.floats import Float
 from thinwire.dims import ModelDims
 from thinwire.strategies import Sequence as SequenceParallel
-from thinwire.strategies import Strategy
+from thinwire.strategies import Strategy, Tensor
 from thinwire.strategies.base import Setting
 
 DESCRIPTION = (
@@ -18,11 +18,10 @@ DESCRIPTION = (
 def model_flops(strategy: Strategy, dims: ModelDims, tokens: int, devices: int, split) -> tuple[float, ...]:
     """FLOPs of each device's part of the model, head for one token included; coding and halos are free."""
     bare = strategy
-    if strategy.sites(dims):
-        changes: dict = {"codec": Float("float32")}
-        if isinstance(strategy, SequenceParallel):
-            changes |= {"site": strategy.sites(dims)[0], "halo": -1}
-        bare = dataclasses.replace(strategy, **changes)
+    if isinstance(strategy, SequenceParallel):  # where the context is coded decides who projects what
+        bare = dataclasses.replace(strategy, codec=Float("float32"), site=strategy.sites(dims)[0], halo=-1)
+    elif isinstance(strategy, Tensor):
+        bare = dataclasses.replace(strategy, codec=Float("float32"))
     head = 2.0 * dims.width * dims.vocab if dims.language else 0.0
     layer = bare.flops(Setting(dims, bare.layout(dims, tokens, devices, split)))
     return tuple(dims.layers * flops + head for flops in layer)

@@ -1,21 +1,24 @@
 """A benchmark on emulated hosts: strategies in turn on the same processes, at one rate after another."""
 
 import dataclasses
-import itertools
-import math
 import statistics
+import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from thinwire.benchmark.fleet import Fleet
 from thinwire.benchmark.floor import floor_s
+from thinwire.benchmark.round_trip import round_trip_s
 from thinwire.benchmark.worker import PEERS
 from thinwire.cluster.emulated import HostSpec, emulated
 from thinwire.errors import ThinwireError
 from thinwire.strategies import Single, Strategy
 
 Progress = Callable[[str], None]
+_LAST_WORDS = 12  # lines of standard error, told if a host ends
+_GOODBYE_S = 60.0
 _SETTLE_RUNS = 1  # of each program, before any is timed
 
 
@@ -40,20 +43,13 @@ class Plan:
     codebooks: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def cores_of(cpu: Sequence[float], cores: Sequence[int]) -> list[str]:
-    """The cores that each host may use, as many as its share needs, dealt in turn: a list such as ``0,1`` a host."""
-    dealt = itertools.cycle(cores)
-    return [",".join(str(next(dealt)) for _ in range(min(len(cores), math.ceil(share)))) for share in cpu]
-
-
-def measure(plan: Plan, cores: Sequence[int], progress: Progress = lambda what: None) -> list[dict[str, Any]]:
+def measure(plan: Plan, progress: Progress = lambda what: None) -> list[dict[str, Any]]:
     """A row for each strategy, number of tokens and rate.
 
     Every strategy runs once before any is timed; then all run in turn, ``repeats`` times. The local work of each is
     timed apart in a program that sends nothing (``thinwire.wire.silence``), in the same turns.
 
     Args:
-        cores: of this machine, to be shared out among the hosts.
         progress: told what is done next.
 
     Raises:
@@ -62,11 +58,11 @@ def measure(plan: Plan, cores: Sequence[int], progress: Progress = lambda what: 
     specs = [HostSpec(cpu=share, mbps=max(plan.mbps)) for share in plan.cpu]
     rows: list[dict[str, Any]] = []
     with emulated(specs) as cluster:
-        pinned = cores_of(plan.cpu, cores)
         command = [sys.executable, "-m", "thinwire.benchmark.worker"]
-        each = [{"THINWIRE_CORES": mine} for mine in pinned]
-        with cluster.start(command, env={"JAX_PLATFORMS": "cpu"}, env_by_host=each, pipes=True) as running:
-            fleet = Fleet(running.processes)
+        said: list[deque[str]] = [deque(maxlen=_LAST_WORDS) for _ in specs]
+        hear = lambda host, line: said[host].append(line)
+        with cluster.start(command, stdin=subprocess.PIPE, error_sink=hear) as running:
+            fleet = Fleet(running.processes, said)
             progress(f"{plan.hosts} hosts load {plan.model}")
             _same(fleet.everybody("open", model=plan.model, dtype=plan.dtype))
             for tokens in plan.tokens:
@@ -75,9 +71,11 @@ def measure(plan: Plan, cores: Sequence[int], progress: Progress = lambda what: 
                 rate = [a["flops_per_second"] for a in fleet.everybody("gemm", tokens=-(-tokens // plan.hosts))]
                 for mbps in plan.mbps:
                     cluster.set_rate(mbps)
-                    round_trip = cluster.round_trip_s()
+                    round_trip = round_trip_s(cluster)
                     rows += _at_rate(cluster, programs, plan, tokens, mbps, rate, round_trip, progress)
                 fleet.everybody("forget")
+            fleet.end()
+            running.wait(_GOODBYE_S)
     return rows
 
 
@@ -90,6 +88,10 @@ def _same(facts: list[dict[str, Any]]) -> None:
                 )
 
 
+def _largest(answers: list[dict[str, float]]) -> dict[str, float]:
+    return {name: max(answer[name] for answer in answers) for name in answers[0]}
+
+
 class _Programs:
     """All strategies compiled on the hosts, with their communication and without."""
 
@@ -97,6 +99,7 @@ class _Programs:
         self.fleet, self.plan = fleet, plan
         self.facts: dict[Strategy, list[dict[str, Any]]] = {}
         self.keys: dict[Strategy, int] = {}
+        self.coding: dict[Strategy, dict[str, float]] = {}
         for number, strategy in enumerate(plan.strategies):
             self.keys[strategy] = 2 * number
             alone = isinstance(strategy, Single)
@@ -104,8 +107,10 @@ class _Programs:
             if not alone:
                 order |= {"split": plan.split, "codebooks": plan.codebooks.get(strategy.spec())}
             self.facts[strategy] = fleet.ask(self.hosts(strategy), "prepare", key=2 * number, **order)
+            self.coding[strategy] = {"encode_s": 0.0, "decode_s": 0.0}
             if not alone:
                 fleet.everybody("prepare", key=2 * number + 1, silent=True, **order)
+                self.coding[strategy] = _largest(fleet.everybody("coding", key=2 * number))
 
     def hosts(self, strategy: Strategy) -> range:
         """Who runs it: one host alone, or all of them."""
@@ -162,6 +167,7 @@ def _at_rate(
                 "spread_s": _spread(total[strategy]),
                 "compute_s": compute,
                 "wire_s": max(0.0, seconds - compute),
+                **programs.coding[strategy],
                 "floor_s": floor,
                 "ratio_to_floor": seconds / floor,
                 "bytes_ledger": max(facts["bytes_by_device"]),

@@ -8,7 +8,6 @@ The rendezvous comes by the environment (``thinwire.cluster.rendezvous``). Stand
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -29,14 +28,11 @@ class Worker:
         self.inputs: dict[int, Any] = {}
 
     def open(self, model: str, dtype: str) -> dict[str, Any]:
-        """Loads the model; facts that must be the same on all hosts."""
-        import jax
-
-        import thinwire
+        """Loads the model; its hash, which must be the same on all hosts."""
         from thinwire.weights.load import load_model
 
         self.model, self.dtype = load_model(model), dtype
-        return {"model_sha256": self.model.sha256, "thinwire": thinwire.__version__, "jax": jax.__version__}
+        return {"model_sha256": self.model.sha256}
 
     def prepare(
         self,
@@ -66,7 +62,7 @@ class Worker:
         model = sharing[0].model if sharing else model
         engine = Engine(
             model, parsed, where, codecs_of(parsed, model, codebooks), tuple(split) if split else None, self.dtype,
-            sharing,
+            sharing, unrolled=True,
         )  # fmt: skip
         begun = time.perf_counter()
         with silence() if silent else contextlib.nullcontext():
@@ -99,6 +95,12 @@ class Worker:
             jax.block_until_ready(engine.dispatch(ids_T))
             seconds.append(time.perf_counter() - begun)
         return {"seconds": seconds}
+
+    def coding(self, key: int) -> dict[str, Any]:
+        """Seconds of a pass that go into encoding own rows and decoding the others', each timed alone."""
+        from thinwire.benchmark.coding import coding_seconds
+
+        return coding_seconds(self.engines[key], len(self.inputs[key]))
 
     def _meet(self) -> None:
         from jax.experimental import multihost_utils
@@ -139,17 +141,17 @@ class Worker:
 
 def main() -> None:
     """Serves until standard input ends."""
-    share = os.environ.get("THINWIRE_CORES")
-    if share:  # before JAX counts the cores
-        os.sched_setaffinity(0, {int(core) for core in share.split(",")})
-    answers, sys.stdout = sys.stdout, sys.stderr  # whoever prints shall not disturb the lines
-    from thinwire.cluster.rendezvous import join
+    answers, sys.stdout = sys.stdout, sys.stderr  # whoever prints in Python shall not disturb the lines
+    from thinwire.cluster.rendezvous import join, leave
     from thinwire.errors import ThinwireError
 
     join()
+    import jax
+
+    jax.devices()  # the hosts tell each other of their devices: all of them now, before one is asked something alone
     worker = Worker()
     orders: dict[str, Callable[..., dict[str, Any]]] = {
-        name: getattr(worker, name) for name in ("open", "prepare", "run", "last", "gemm", "forget")
+        name: getattr(worker, name) for name in ("open", "prepare", "run", "coding", "last", "gemm", "forget")
     }
     for line in sys.stdin:
         order = json.loads(line)
@@ -158,6 +160,7 @@ def main() -> None:
         except ThinwireError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)
+    leave()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "run one prompt by several strategies: quality, bytes, predicted latency",
     "inspect": "show what a model or a codebook set is: sizes, error and dead codewords by layer",
     "cluster": "run a command on several hosts, emulated on this machine (Linux, root) or real (ssh)",
+    "bench": "time strategies on emulated hosts and thin links, beside the single host and the floor",
     "doctor": "check whether this machine is fit, and say what to do where it is not",
     "demo": "fetch a small model, calibrate it, compare the strategies, continue a prompt",
 }

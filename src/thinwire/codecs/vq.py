@@ -32,6 +32,20 @@ def _tile(groups: int, size: int, cpu: bool) -> tuple[int, int]:
     return tile_groups, min(_CPU_ROWS, max(16, rows))
 
 
+def _best(score_gCt: Array) -> Array:
+    """The index of the largest score, by one maximum of integers.
+
+    A float's bits, those of negative ones turned round, are ordered like the floats; the index takes the place of the
+    lowest of them, so that no second pass looks for where the largest score was.
+    """
+    last = score_gCt.shape[1] - 1
+    low = (1 << last.bit_length()) - 1
+    bits = lax.bitcast_convert_type(score_gCt, jnp.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    index = last - lax.broadcasted_iota(jnp.int32, score_gCt.shape, 1)  # the lowest index wins a tie
+    return last - (jnp.max((ordered & ~low) | index, axis=1) & low)
+
+
 def _search_tiled(codebook: Array, x_TD: Array, tile: tuple[int, int]) -> Array:
     """Finds the nearest codewords tile by tile; rows lie along the last axis, so that reductions run over lanes."""
     G, C, E = codebook.shape
@@ -48,11 +62,8 @@ def _search_tiled(codebook: Array, x_TD: Array, tile: tuple[int, int]) -> Array:
 
         def of_chunk(x_gEt):
             dots = jnp.einsum("gce,get->gct", codewords_gCE, x_gEt, precision=lax.Precision.HIGHEST)
-            score_gCt = dots - half_norm_gC1
-            best_g1t = jnp.max(score_gCt, axis=1, keepdims=True)
-            index = lax.broadcasted_iota(jnp.int32, score_gCt.shape, 1)
-            first_gt = jnp.min(jnp.where(score_gCt == best_g1t, index, C), axis=1)
-            return jnp.minimum(first_gt, C - 1)  # a row with a NaN equals nothing: keep its code in range
+            half_own_g1t = jnp.sum(x_gEt * x_gEt, axis=1, keepdims=True) / 2
+            return _best(dots - half_norm_gC1 - half_own_g1t)  # minus half the squared distance
 
         return lax.map(of_chunk, chunks_gEt)
 
@@ -71,9 +82,10 @@ def _search_tiled(codebook: Array, x_TD: Array, tile: tuple[int, int]) -> Array:
 def search(codebook: Float[Array, "G C E"], x_TD: Float[Array, "T D"]) -> Int32[Array, "T G"]:
     """Returns the index of the codeword nearest to each group of each row, the lowest one on a tie.
 
-    Distances are squared Euclidean in float32, up to the row's own norm: the score is ``x·c - |c|²/2``, so two
-    codewords whose distances differ by less than about 1e-7 · |c|² may change places. At most a tile of scores exists
-    at a time, never all ``(T, G, C)``.
+    Distances are squared Euclidean in float32, from products (``x·c - |c|²/2 - |x|²/2``), and the lowest ⌈log2 C⌉ bits
+    of each make room for the index. So two codewords whose squared distances differ by less than C · 2⁻²³ of them
+    (1e-4 for 1024 codewords), or by less than about 1e-7 · |c|², may change places. At most a tile of scores exists at
+    a time, never all ``(T, G, C)``.
 
     Args:
         codebook: ``C`` codewords of ``E = D / G`` values for each of ``G`` groups.

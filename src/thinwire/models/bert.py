@@ -43,7 +43,7 @@ def forward(
     position_T: Int[Array, " T"],
     strategy: Strategy,
     setting: Setting,
-    codecs: Mapping[str, Mapping[str, Array]] | None = None,
+    codecs: Mapping[str, Mapping[str, Any]] | None = None,
     cache: Mapping[str, Array] | None = None,
     prompt: Int[Array, " P"] | None = None,
 ) -> tuple[Float[Array, "R D"], dict[str, Any]]:

@@ -63,7 +63,7 @@ class Family(Protocol):
         position_T: Int[Array, " T"],
         strategy: Strategy,
         setting: Setting,
-        codecs: Mapping[str, Mapping[str, Array]] | None = None,
+        codecs: Mapping[str, Mapping[str, Any]] | None = None,
         cache: Mapping[str, Array] | None = None,
         prompt: Any = None,
     ) -> tuple[Float[Array, "R D"], dict[str, Any]]:

@@ -29,7 +29,7 @@ def run_layers(
     position_T: Int[Array, " T"],
     strategy: Strategy,
     setting: Setting,
-    codecs: Mapping[str, Mapping[str, Array]] | None = None,
+    codecs: Mapping[str, Mapping[str, Any]] | None = None,
     cache: Mapping[str, Array] | None = None,
     prompt: Any = None,
 ) -> tuple[Float[Array, "R D"], dict[str, Any]]:

@@ -76,20 +76,25 @@ def html_report(
         _table(rows),
         _meaning(rows),
         "<h2>Pictures</h2>",
-        _picture(quality_plot(rows, LIGHT), quality_plot(rows, DARK), _quality_alt(rows)),
+        picture(quality_plot(rows, LIGHT), quality_plot(rows, DARK), _quality_alt(rows)),
     ]
     if bandwidths(rows):
         alt = "Predicted latency of one forward pass over the bandwidth of each link, a line for every strategy."
-        body.append(_picture(latency_plot(rows, LIGHT), latency_plot(rows, DARK), alt))
+        body.append(picture(latency_plot(rows, LIGHT), latency_plot(rows, DARK), alt))
     if continuations:
         body += ["<h2>The same prompt, continued</h2>", _continuations(continuations)]
+    return page(heading, body, document)
+
+
+def page(heading: str, body: Sequence[str], document: Mapping[str, Any]) -> str:
+    """A whole page around its parts."""
     version = escape(f"thinwire {document.get('thinwire', '')}".strip())
-    body.append(f"<footer>Made by {version}. Everything on this page is in this one file.</footer>")
+    parts = [*body, f"<footer>Made by {version}. Everything on this page is in this one file.</footer>"]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(heading)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
+        + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
 
@@ -161,7 +166,8 @@ def _meaning(rows: Sequence[Row]) -> str:
     return f'<dl class="meaning">{items}</dl>'
 
 
-def _picture(light: Figure, dark: Figure, alt: str) -> str:
+def picture(light: Figure, dark: Figure, alt: str) -> str:
+    """A figure in the look that the reader prefers."""
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{_data(dark)}">'
         f'<img src="{_data(light)}" alt="{escape(alt)}"></picture></figure>'

@@ -65,7 +65,7 @@ def quality_plot(
     One marker a row, with its standard error where the row has one, kin rows joined; a row that sends nothing is a
     dotted line.
     """
-    figure, axes = _canvas(theme, "Quality against bits", subtitle)
+    figure, axes = canvas(theme, "Quality against bits", subtitle)
     points = [
         (row, bits, 100 * (ratio - 1))
         for row in in_order(rows)
@@ -146,17 +146,25 @@ def _percent_tick(value: float, _: int) -> str:
     return f"×{significant(1 + value / 100, 2)}" if value >= 1000 else f"{value:+g} %"
 
 
-def latency_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
-    """Predicted latency of one forward over the links' bandwidth, a line a strategy; the single device lies flat."""
+def latency_plot(
+    rows: Sequence[Row], theme: Theme = LIGHT, how: str = "predicted", title: str = "", subtitle: str = ""
+) -> Figure:
+    """Latency of one forward over the links' bandwidth, a line a strategy; the single device lies flat.
+
+    Rows have it as ``{how}_latency_s``, by bandwidth: ``how`` is *predicted* or *measured*.
+    """
     names = {id(row): "single device" if is_single(row) else _clipped(str(row.get("strategy"))) for row in rows}
     left = 0.07 + 5.6 * max((len(name) for name in names.values()), default=0) / 648  # of a width of 648 points
-    title, subtitle = "Predicted latency against bandwidth", "below the thick line is faster than one device"
-    figure, axes = _canvas(theme, title, subtitle, left=left, right=0.915)
+    title = title or f"{how.capitalize()} latency against bandwidth"
+    subtitle = subtitle or "below the thick line is faster than one device"
+    figure, axes = canvas(theme, title, subtitle, left=left, right=0.915)
     colours = _colours(rows, theme)
     starts: list[Label] = []
     mbps_seen: set[float] = set()
     for row in in_order(rows):
-        curve = {mbps: seconds for mbps, seconds in predictions(row).items() if mbps > 0 and seconds > 0}
+        curve = {
+            mbps: seconds for mbps, seconds in predictions(row, f"{how}_latency_s").items() if mbps > 0 and seconds > 0
+        }
         if not curve:
             continue
         mbps_seen |= set(curve)
@@ -182,7 +190,7 @@ def latency_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{significant(value, 1)} s"))
     axes.set_xlabel("bandwidth of each link")
-    axes.set_ylabel("predicted seconds for one forward")
+    axes.set_ylabel(f"{how} seconds for one forward")
     # The lines lie apart where the links are thin, so that is where they are named, and the scale stands on the right.
     axes.yaxis.tick_right()
     axes.yaxis.set_label_position("right")
@@ -204,7 +212,8 @@ def figure_bytes(figure: Figure, kind: Literal["svg", "png"] = "png") -> bytes:
     return buffer.getvalue()
 
 
-def _canvas(theme: Theme, title: str, subtitle: str, left: float = 0.105, right: float = 0.97) -> tuple[Figure, Axes]:
+def canvas(theme: Theme, title: str, subtitle: str, left: float = 0.105, right: float = 0.97) -> tuple[Figure, Axes]:
+    """An empty picture with its title, in the look of all others."""
     figure = Figure(figsize=(9.0, 5.2), facecolor=theme.paper)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.paper)

@@ -1,0 +1,152 @@
+"""`thinwire bench`: strategies side by side on emulated hosts and links, measured, with the floor beside them."""
+
+import argparse
+from typing import Any
+
+from thinwire.benchmark.floor import DESCRIPTION
+from thinwire.benchmark.measure import Plan, measure
+from thinwire.benchmark.predicted import predict
+from thinwire.cli import console, inputs
+from thinwire.cluster.specs import check_rate, parse_hosts, too_much_cpu
+from thinwire.cluster.tools import missing_for_emulation
+from thinwire.errors import ThinwireError
+from thinwire.models.families import FAMILIES
+from thinwire.planning.latency import DESCRIPTION as LATENCY_MODEL
+from thinwire.reports.bench import bench_markdown, bench_table, by_strategy, parts_plot, what, write_bench_html
+from thinwire.reports.json_file import write_json
+from thinwire.reports.plots import latency_plot, save_figure
+from thinwire.reports.sections import write_section
+from thinwire.strategies import Single, Strategy, parse_strategies
+from thinwire.training.calibrate import codebook_path
+from thinwire.weights.load import LoadedModel, for_tokens
+
+NAME = "bench"
+HELP = "time strategies on emulated hosts and thin links, beside the single host and the floor"
+EXAMPLES = """\
+sudo thinwire bench --model shape:vit-base --tokens 1024 --hosts 4 --cpu 0.5 --mbps 10,100
+sudo thinwire bench --hosts 2 --cpu 1 --mbps 10,50 --dtype bfloat16 --html bench.html --json bench.json
+thinwire bench --predict --strategies single,sequence:float32,sequence:vq:groups=1
+"""
+DEFAULT_STRATEGIES = "single,sequence:float32,sequence:int8,sequence:vq:groups=1,sequence:vq:groups=32,tensor:float32"
+MEASURED = "Measured: real processes on emulated hosts of this machine, each with its own address, CPU share and link."
+PREDICTED = "Predicted, not measured: hosts were not emulated. "
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    inputs.add_model(parser)
+    inputs.add_dtype(parser)
+    parser.add_argument("--strategies", default=DEFAULT_STRATEGIES, metavar="A,B,...", help="default: %(default)s")
+    parser.add_argument("--hosts", type=int, default=4, metavar="N", help="emulated hosts (default: 4)")
+    parser.add_argument("--cpu", default="0.5", metavar="C,...", help="cores of each host, one for all (default: 0.5)")
+    parser.add_argument("--mbps", default="10,100", metavar="A,B,...", help="rates of the links, in turn (10,100)")
+    parser.add_argument("--tokens", default="1024", metavar="A,B,...", help="lengths, in turn (default: 1024)")
+    parser.add_argument("--split", type=inputs.parse_split, metavar="A/B/...", help="each host's share (even)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="R", help="of every strategy in turn (default: 5)")
+    parser.add_argument("--predict", action="store_true", help="predict instead of measuring; needs no root")
+    parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write a report with plots, in one file")
+    parser.add_argument("--plot", metavar="FILE", help="draw latency against bandwidth, or its parts for one rate")
+    inputs.add_docs(parser, "bench")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, show a table, write the files."""
+    document = measured(args)
+    rows = document["rows"]
+    console.show(bench_table(rows, f"{document['model']}: {what(document)}"))
+    console.remark(document["note"])
+    if args.json is not None:
+        write_json(args.json, document)
+    if args.html is not None:
+        write_bench_html(args.html, document)
+        console.say(f"report: {args.html}")
+    if args.plot is not None:
+        several = len({row["mbps"] for row in rows}) > 1
+        kind = "measured" if document["measured"] else "predicted"
+        chosen = [row for row in rows if row["tokens"] == rows[0]["tokens"]]
+        lines = by_strategy(chosen, rows[0]["tokens"], kind)
+        save_figure(latency_plot(lines, how=kind) if several else parts_plot(chosen), args.plot)
+    if args.docs is not None:
+        write_section(args.docs, args.section, bench_markdown(document))
+    return 0
+
+
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """The rows, and everything that a reader needs to make them again."""
+    strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
+    inputs.check_outputs(args.json, args.html, args.plot, args.docs)
+    inputs.check_section(args.docs, args.section)
+    rates = tuple(numbers("--mbps", args.mbps))
+    for rate in rates:
+        check_rate(rate)
+    lengths = tuple(int(value) for value in numbers("--tokens", args.tokens))
+    for tokens in lengths:
+        inputs.check_amount(tokens, 1)
+        inputs.check_devices(args.hosts, args.split, tokens)
+    if args.repeats < 1:
+        raise ThinwireError(f"--repeats is {args.repeats}; one repeat is the least.")
+    specs = parse_hosts(args.hosts, args.cpu, "100", "0")
+    missing = "predictions were asked for" if args.predict else missing_for_emulation()
+    if missing is None and (warning := too_much_cpu(specs)):
+        console.remark(f"warning: {warning}")
+    model = inputs.open_model(args.model)
+    check(model, strategies, lengths, args)
+    plan = Plan(
+        args.model, tuple(strategies), len(specs), tuple(spec.cpu for spec in specs), rates, lengths, args.dtype,
+        args.repeats, args.split, codebooks(model, strategies, args.hosts),
+    )  # fmt: skip
+    with console.progress("benchmark", 1) as bar:
+        rows = measure(plan, bar.describe) if missing is None else predict(plan, model, bar.describe)
+        bar.update(1)
+    return {
+        "model": model.name,
+        "model_sha256": model.sha256,
+        "hosts": len(specs),
+        "cpu": list(plan.cpu),
+        "dtype": args.dtype,
+        "repeats": args.repeats,
+        "split": args.split,
+        "measured": missing is None,
+        "note": MEASURED if missing is None else f"{PREDICTED}({missing}.) {LATENCY_MODEL}.",
+        "floor": DESCRIPTION,
+        **inputs.environment(args.command_line),
+        "rows": rows,
+    }
+
+
+def check(model: LoadedModel, strategies: list[Strategy], lengths: tuple[int, ...], args: argparse.Namespace) -> None:
+    """Says what cannot be split or coded before a host is started."""
+    for tokens in lengths:
+        dims = FAMILIES[model.family].dims(for_tokens(model, tokens).config)
+        if tokens > dims.context:
+            raise ThinwireError(f"--tokens {tokens} is more than the {dims.context} that {model.name} reads.")
+        for strategy in strategies:
+            strategy.check(dims)
+            strategy.layout(dims, tokens, 1 if isinstance(strategy, Single) else args.hosts, args.split)
+
+
+def codebooks(model: LoadedModel, strategies: list[Strategy], hosts: int) -> dict[str, str]:
+    """Where learnt codebooks of a real model are; models of random weights have random ones."""
+    if model.tokenizer is None:
+        return {}
+    learning = [strategy for strategy in strategies if strategy.codec.learns]
+    inputs.codecs_for(model, learning, hosts, None, 0)
+    return {strategy.spec(): str(codebook_path(model, strategy, hosts)) for strategy in learning}
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """A list of positive numbers, each once.
+
+    Raises:
+        ThinwireError: one is none, or there are none.
+    """
+    found: list[float] = []
+    for word in filter(None, text.split(",")):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise ThinwireError(f"{option} {text}: {word!r} is no number; write them as 10,100.") from None
+    if not found:
+        raise ThinwireError(f"{option} is empty; write numbers as 10,100.")
+    return list(dict.fromkeys(found))

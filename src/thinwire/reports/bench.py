@@ -1,0 +1,152 @@
+"""A benchmark's rows: the table for a terminal and for Markdown, pictures, and a page."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from thinwire.reports.files import write_text
+from thinwire.reports.html import page, picture
+from thinwire.reports.markdown import markdown_head, markdown_table
+from thinwire.reports.plots import DARK, LIGHT, Theme, canvas, latency_plot
+from thinwire.reports.rows import Row, as_bytes, as_mbps, as_seconds, as_times
+
+COLUMNS = (
+    "strategy", "Mbps", "tokens", "total", "±", "compute", "wire and wait", "vs single", "vs sequence:float32",
+    "vs tensor:float32", "floor", "ratio", "sent, ledger", "sent, interface", "messages",
+)  # fmt: skip
+PARTS = ("compute", "encode", "decode", "wire and wait")
+
+
+def cells(row: Row) -> list[str]:
+    """A row as it is shown."""
+    return [
+        row["strategy"],
+        f"{row['mbps']:g}",
+        f"{row['tokens']:,}",
+        as_seconds(row["total_s"]),
+        as_seconds(row["spread_s"]),
+        as_seconds(row["compute_s"]),
+        as_seconds(row["wire_s"]),
+        as_times(row["speedup_vs_single"]),
+        as_times(row["speedup_vs_sequence_float32"]),
+        as_times(row["speedup_vs_tensor_float32"]),
+        as_seconds(row["floor_s"]),
+        f"{row['ratio_to_floor']:.2f}",
+        as_bytes(row["bytes_ledger"]),
+        as_bytes(row["bytes_interface"]),
+        f"{row['messages']:,}",
+    ]
+
+
+def bench_table(rows: Sequence[Row], title: str) -> Table:
+    """The rows for a terminal, a line below each rate."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(COLUMNS[0], overflow="fold", min_width=18)
+    for name in COLUMNS[1:]:
+        table.add_column(name, justify="right")
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        table.add_row(*cells(row), end_section=after is not None and _group(after) != _group(row))
+    return table
+
+
+def bench_markdown(document: Mapping[str, Any]) -> str:
+    """The rows below what was measured and how."""
+    body = [[f"`{row['strategy']}`", *cells(row)[1:]] for row in document["rows"]]
+    return markdown_head(document, what(document)) + markdown_table(COLUMNS, body) + f"\n{document['floor']}.\n"
+
+
+def what(document: Mapping[str, Any]) -> str:
+    """The circumstances in a line."""
+    shares = sorted(set(document["cpu"]))
+    cpu = " and ".join(f"{share:g}" for share in shares)
+    if not document["measured"]:
+        return f"{document['hosts']} virtual hosts, latency predicted, {document['dtype']}"
+    return (
+        f"{document['hosts']} emulated hosts of {cpu} core{'s' if shares != [1.0] else ''} each, {document['dtype']}, "
+        f"median of {document['repeats']} interleaved repeats, inputs with seed 0"
+    )
+
+
+def by_strategy(rows: Sequence[Row], tokens: int, how: str = "measured") -> list[dict[str, Any]]:
+    """A row for each strategy with its seconds by rate, as ``latency_plot`` draws them."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["tokens"] == tokens:
+            one = found.setdefault(row["strategy"], {**row, f"{how}_latency_s": {}})
+            one[f"{how}_latency_s"][str(row["mbps"])] = row["total_s"]
+    return list(found.values())
+
+
+def parts_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
+    """What a pass of each strategy is made of: computing, encoding, decoding, and the wire with the waiting for it."""
+    figure, axes = canvas(theme, "Where the time goes", _subtitle(rows), left=0.34)
+    labels = [f"{row['strategy']}  {as_mbps(row['mbps'])}" for row in rows]
+    coding = [row["encode_s"] + row["decode_s"] for row in rows]
+    values = {
+        "compute": [max(0.0, row["compute_s"] - c) for row, c in zip(rows, coding, strict=True)],
+        "encode": [row["encode_s"] for row in rows],
+        "decode": [row["decode_s"] for row in rows],
+        "wire and wait": [row["wire_s"] for row in rows],
+    }
+    start = [0.0] * len(rows)
+    for part, colour in zip(PARTS, theme.palette, strict=False):
+        axes.barh(labels, values[part], left=start, color=colour, label=part, height=0.62)
+        start = [a + b for a, b in zip(start, values[part], strict=True)]
+    shown = sorted(start)[-1] if len(start) < 3 else 1.15 * sorted(start)[-max(2, len(start) // 4)]
+    axes.set_xlim(0, max(shown, 1.25 * max((row["floor_s"] for row in rows), default=0)))
+    for n, (row, end) in enumerate(zip(rows, start, strict=True)):
+        axes.plot([row["floor_s"]] * 2, [n - 0.38, n + 0.38], color=theme.ink, linewidth=1.6)
+        if end > axes.get_xlim()[1]:
+            axes.annotate(
+                f"{as_seconds(end)} →", (0.995, n), xycoords=("axes fraction", "data"), ha="right", va="center",
+                color=theme.ink, fontsize=8,
+            )  # fmt: skip
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xlabel("seconds of one forward; the mark is the floor")
+    axes.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=theme.ink, ncols=4, bbox_to_anchor=(1, 1))
+    return figure
+
+
+def bench_html(document: Mapping[str, Any]) -> str:
+    """The page as text."""
+    rows, how = document["rows"], "measured" if document["measured"] else "predicted"
+    heading = f"{document['model']} on {document['hosts']} hosts joined by thin links"
+    head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row)) + "</tr>" for row in rows)
+    parts = [
+        f"<h1>{escape(heading)}</h1>",
+        f'<p class="faint">{escape(what(document))}</p>',
+        f'<p class="promise"><strong>{escape(document["note"])}</strong> {escape(document["floor"])}.</p>',
+        f"<pre>{escape(document['command'])}</pre>",
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>',
+    ]
+    for tokens in sorted({row["tokens"] for row in rows}):
+        chosen = [row for row in rows if row["tokens"] == tokens]
+        lines = by_strategy(chosen, tokens, how)
+        parts.append(f"<h2>{tokens:,} tokens</h2>")
+        if len({row["mbps"] for row in chosen}) > 1:
+            alt = f"{how.capitalize()} seconds of a forward pass over the rate of the links, a line for every strategy."
+            parts.append(picture(latency_plot(lines, LIGHT, how), latency_plot(lines, DARK, how), alt))
+        alt = "Seconds of computing, encoding, decoding and waiting for the wire, a bar for every strategy and rate."
+        parts.append(picture(parts_plot(chosen, LIGHT), parts_plot(chosen, DARK), alt))
+    return page(heading, parts, document)
+
+
+def write_bench_html(path: str | Path, document: Mapping[str, Any]) -> Path:
+    """Writes the page atomically."""
+    return write_text(path, bench_html(document))
+
+
+def _group(row: Row) -> tuple[Any, Any]:
+    return row["tokens"], row["mbps"]
+
+
+def _subtitle(rows: Sequence[Row]) -> str:
+    first = rows[0]
+    return f"{first['tokens']:,} tokens, median of {first['repeats']} repeats; longer bars end where the arrow is"
