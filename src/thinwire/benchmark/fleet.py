@@ -21,9 +21,7 @@ class Fleet:
         patience_s: how long an answer may take.
     """
 
-    def __init__(
-        self, processes: Sequence[subprocess.Popen], said: Sequence[Iterable[str]], patience_s: float = 600.0
-    ):
+    def __init__(self, processes: Sequence[subprocess.Popen], said: Sequence[Iterable[str]], patience_s: float = 600.0):
         self.processes, self.said, self.patience_s = tuple(processes), said, patience_s
         self._lines = [self._listen(process) for process in self.processes]
 

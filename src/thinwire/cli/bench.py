@@ -77,6 +77,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
     inputs.check_outputs(args.json, args.html, args.plot, args.docs)
     inputs.check_section(args.docs, args.section)
+    specs = parse_hosts(args.hosts, args.cpu, "100", "0")
     rates = tuple(numbers("--mbps", args.mbps))
     for rate in rates:
         check_rate(rate)
@@ -86,7 +87,6 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         inputs.check_devices(args.hosts, args.split, tokens)
     if args.repeats < 1:
         raise ThinwireError(f"--repeats is {args.repeats}; one repeat is the least.")
-    specs = parse_hosts(args.hosts, args.cpu, "100", "0")
     missing = "predictions were asked for" if args.predict else missing_for_emulation()
     if missing is None and (warning := too_much_cpu(specs)):
         console.remark(f"warning: {warning}")

@@ -1,6 +1,6 @@
 """A benchmark's rows: the table for a terminal and for Markdown, pictures, and a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,49 +15,56 @@ from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.plots import DARK, LIGHT, Theme, canvas, latency_plot
 from thinwire.reports.rows import Row, as_bytes, as_mbps, as_seconds, as_times
 
-COLUMNS = (
-    "strategy", "Mbps", "tokens", "total", "±", "compute", "wire and wait", "vs single", "vs sequence:float32",
-    "vs tensor:float32", "floor", "ratio", "sent, ledger", "sent, interface", "messages",
-)  # fmt: skip
+Show = Callable[[Row], str]
+COLUMNS: dict[str, Show] = {
+    "strategy": lambda row: row["strategy"],
+    "Mbps": lambda row: f"{row['mbps']:g}",
+    "tokens": lambda row: f"{row['tokens']:,}",
+    "total": lambda row: as_seconds(row["total_s"]),
+    "±": lambda row: as_seconds(row["spread_s"]),
+    "compute": lambda row: as_seconds(row["compute_s"]),
+    "wire, wait": lambda row: as_seconds(row["wire_s"]),
+    "vs single": lambda row: as_times(row["speedup_vs_single"]),
+    "vs float32": lambda row: as_times(row["speedup_vs_sequence_float32"]),
+    "vs tensor": lambda row: as_times(row["speedup_vs_tensor_float32"]),
+    "floor": lambda row: as_seconds(row["floor_s"]),
+    "ratio": lambda row: f"{row['ratio_to_floor']:.2f}",
+    "sent": lambda row: as_bytes(row["bytes_ledger"]),
+    "interface": lambda row: as_bytes(row["bytes_interface"]),
+    "messages": lambda row: f"{row['messages']:,}",
+}
+SHORT = ("strategy", "Mbps", "total", "compute", "wire, wait", "vs single", "ratio", "sent")
 PARTS = ("compute", "encode", "decode", "wire and wait")
+MEANING = (
+    "total: median seconds of a pass, from when all hosts have begun until the last is done; ±: half the distance of "
+    "its quartiles; compute: the same program without sending; vs float32 and vs tensor: the speedup over "
+    "sequence:float32 and tensor:float32; sent: by one host, as the ledger says, and as its interface counted"
+)
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Row, names: Iterable[str] = COLUMNS) -> list[str]:
     """A row as it is shown."""
-    return [
-        row["strategy"],
-        f"{row['mbps']:g}",
-        f"{row['tokens']:,}",
-        as_seconds(row["total_s"]),
-        as_seconds(row["spread_s"]),
-        as_seconds(row["compute_s"]),
-        as_seconds(row["wire_s"]),
-        as_times(row["speedup_vs_single"]),
-        as_times(row["speedup_vs_sequence_float32"]),
-        as_times(row["speedup_vs_tensor_float32"]),
-        as_seconds(row["floor_s"]),
-        f"{row['ratio_to_floor']:.2f}",
-        as_bytes(row["bytes_ledger"]),
-        as_bytes(row["bytes_interface"]),
-        f"{row['messages']:,}",
-    ]
+    return [COLUMNS[name](row) for name in names]
 
 
 def bench_table(rows: Sequence[Row], title: str) -> Table:
-    """The rows for a terminal, a line below each rate."""
+    """The most important columns for a terminal, a line below each rate."""
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(COLUMNS[0], overflow="fold", min_width=18)
-    for name in COLUMNS[1:]:
+    lengths = len({row["tokens"] for row in rows}) > 1
+    names = [*SHORT[:2], *(["tokens"] if lengths else []), *SHORT[2:]]
+    table.add_column(names[0], overflow="fold", min_width=18)
+    for name in names[1:]:
         table.add_column(name, justify="right")
     for row, after in zip(rows, [*rows[1:], None], strict=True):
-        table.add_row(*cells(row), end_section=after is not None and _group(after) != _group(row))
+        table.add_row(*cells(row, names), end_section=after is not None and _group(after) != _group(row))
     return table
 
 
 def bench_markdown(document: Mapping[str, Any]) -> str:
     """The rows below what was measured and how."""
     body = [[f"`{row['strategy']}`", *cells(row)[1:]] for row in document["rows"]]
-    return markdown_head(document, what(document)) + markdown_table(COLUMNS, body) + f"\n{document['floor']}.\n"
+    head = markdown_head(document, what(document))
+    return head + markdown_table(list(COLUMNS), body) + f"\n{MEANING}; {document['floor']}.\n"
 
 
 def what(document: Mapping[str, Any]) -> str:
@@ -119,10 +126,11 @@ def bench_html(document: Mapping[str, Any]) -> str:
     heading = f"{document['model']} on {document['hosts']} hosts joined by thin links"
     head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row)) + "</tr>" for row in rows)
+    meaning = f"{MEANING}; {document['floor']}"
     parts = [
         f"<h1>{escape(heading)}</h1>",
         f'<p class="faint">{escape(what(document))}</p>',
-        f'<p class="promise"><strong>{escape(document["note"])}</strong> {escape(document["floor"])}.</p>',
+        f'<p class="promise"><strong>{escape(document["note"])}</strong> {escape(meaning)}.</p>',
         f"<pre>{escape(document['command'])}</pre>",
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>',
     ]

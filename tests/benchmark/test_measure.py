@@ -1,0 +1,80 @@
+"""The whole benchmark, on emulated hosts where the machine lets us have them, and predicted everywhere."""
+
+import json
+import re
+
+import pytest
+
+from cluster.emulation import needs_emulation
+from thinwire.benchmark.measure import with_speedups
+from thinwire.cli import main
+
+ROW = {
+    "strategy", "codec", "hosts", "mbps", "tokens", "total_s", "compute_s", "wire_s", "speedup_vs_single", "floor_s",
+    "ratio_to_floor", "bytes_ledger", "bytes_interface",
+}  # fmt: skip
+SMALL = ["--model", "shape:llama-tiny", "--tokens", "64", "--hosts", "2", "--repeats", "1"]
+
+
+def bench(tmp_path, *options):
+    path = tmp_path / "rows.json"
+    assert main.main(["bench", *SMALL, *options, "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+def test_speedups_are_over_the_same_rate_and_length():
+    rows = with_speedups([{"strategy": "single", "total_s": 3.0}, {"strategy": "sequence:int8", "total_s": 2.0}])
+    assert [row["speedup_vs_single"] for row in rows] == [1, 1.5]
+    assert rows[1]["speedup_vs_tensor_float32"] is None
+
+
+def test_predicted_where_nobody_may_emulate(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path))
+    strategies = "single,sequence:float32,sequence:vq:groups=4:size=16"
+    document = bench(tmp_path, "--predict", "--strategies", strategies, "--mbps", "10,100")
+    shown = capsys.readouterr()
+    assert "Predicted, not measured" in shown.err + shown.out
+    rows = document["rows"]
+    assert [(row["strategy"], row["mbps"]) for row in rows[:4]] == [
+        *((spec, 10) for spec in strategies.split(",")),
+        ("single", 100),
+    ]
+    assert not any(row["measured"] for row in rows)
+    assert rows[1]["total_s"] > rows[4]["total_s"] > rows[4]["compute_s"]
+    assert all(row.keys() >= ROW for row in rows)
+
+
+@needs_emulation
+@pytest.mark.thorough
+def test_measured_on_emulated_hosts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path))
+    files = ["--html", str(tmp_path / "report.html"), "--plot", str(tmp_path / "plot.png")]
+    document = bench(tmp_path, "--mbps", "10", "--strategies", "single,sequence:float32,tensor:int8", *files)
+    single, sequence, tensor = document["rows"]
+    assert all(row["measured"] and row.keys() >= ROW for row in document["rows"])
+    assert single["hosts"] == 1
+    assert single["bytes_ledger"] == 0
+    for row in (sequence, tensor):
+        assert row["hosts"] == 2
+        # The wire carries what the ledger says, headers, acknowledgements and the meeting before the pass.
+        assert row["bytes_ledger"] < row["bytes_interface"] < 2 * row["bytes_ledger"] + 20_000
+        assert row["total_s"] >= 8e-6 * row["bytes_ledger"] / 10 * 0.9
+    assert "<svg" in (tmp_path / "report.html").read_text() or "image/svg" in (tmp_path / "report.html").read_text()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--mbps", "0"], "sends nothing"),
+        (["--mbps", "fast"], "'fast' is no number"),
+        (["--repeats", "0"], "one repeat is the least"),
+        (["--hosts", "0"], "--hosts is 0|0 devices"),
+        (["--tokens", "100000"], "more than the 2048"),
+        (["--strategies", "sequence:vq:groups=7"], "cannot be cut into 7"),
+        (["--cpu", "0.5,0.5,0.5"], "3 values and there are 2 hosts"),
+    ],
+)
+def test_mistakes_are_told_before_a_host_starts(options, said, capsys):
+    assert main.main(["bench", *SMALL, *options]) == 2
+    assert re.search(said, capsys.readouterr().err.replace("\n", " "))
