@@ -14,10 +14,8 @@ CONFIG = CodebookRun(
     strategies=(
         "sequence:balanced:layer0=coded",
         "sequence:balanced:rank=0",
-        "sequence:balanced:history=1",
         "sequence:balanced:below=0",
         "sequence:balanced:rotate=apart",
         "sequence:balanced:rotate=none",
-        "sequence:predict+drop",
     ),
 )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from thinwire.codecs import GroupedVQ
 from thinwire.codecs.packing import unpack_bits
-from thinwire.codecs.vq import _search_tiled, lookup, search
+from thinwire.codecs.vq import _search_tiled, lookup, search, search_space
+from thinwire.errors import ThinwireError
 
 encode = jax.jit(lambda codec, params, x_TD: codec.encode(params, x_TD), static_argnums=0)
 
@@ -97,3 +98,28 @@ def test_lookup_and_widths(key):
     with pytest.raises(ValueError, match="does not fit rows of 9"):
         search(codebook, jnp.zeros((1, 9)))
     assert GroupedVQ(2, 3).init_params(key, 5, 8)["codebook"].shape == (5, 2, 3, 4)
+
+
+def test_searching_in_fewer_dimensions(key):
+    """Exact where the codewords span no more; else an error between the exact one and twice as much."""
+    x_TD = jax.random.normal(jax.random.key(1), (200, 24))
+    flat = jax.random.normal(key, (2, 50, 4)) @ jax.random.normal(jax.random.key(2), (2, 4, 12))
+    exact = search(flat, x_TD)
+    codec = GroupedVQ(2, 50, search=4)
+    payload = encode(codec, {"codebook": flat, **search_space(flat, 4)}, x_TD)
+    codes_TG = unpack_bits(payload["codes"], codec.bits, 400).reshape(200, 2)
+    assert (codes_TG == exact).mean() > 0.995  # but for ties that rounding decides
+    assert codec.payload_bytes(200, 24) == GroupedVQ(2, 50).payload_bytes(200, 24)
+
+    params = {name: array[0] for name, array in GroupedVQ(2, 50, search=8).init_params(key, 1, 24).items()}
+    error = lambda codec: float(((codec.decode(params, codec.encode(params, x_TD), 200, 24) - x_TD) ** 2).sum())
+    assert error(GroupedVQ(2, 50)) < error(GroupedVQ(2, 50, search=8)) < 2 * error(GroupedVQ(2, 50))
+    assert GroupedVQ(2, 50, search=4).encode_flops(24) < GroupedVQ(2, 50).encode_flops(24)
+
+
+@pytest.mark.parametrize(("codec", "said"), [((2, 50, 50), "fewer than 50"), ((2, 50, -1), "search=-1")])
+def test_search_spaces_that_cannot_be(codec, said):
+    with pytest.raises(ThinwireError, match=said):
+        GroupedVQ(*codec)
+    with pytest.raises(ThinwireError, match="more than the 12 values"):
+        GroupedVQ(2, 50, search=13).check(24)
