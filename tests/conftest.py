@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # Rooms whose tests run on one version of Python only (see .ci/run): what they need of JAX the others try on both.
-ONCE = {"evaluation", "training", "weights", "reports", "planning", "cluster", "codebooks", "data"}
+ONCE = {"evaluation", "training", "weights", "reports", "planning", "cluster", "benchmark", "codebooks", "data"}
 
 
 def pytest_addoption(parser):
