@@ -37,7 +37,7 @@ SECTIONS = {
     "eight-devices": f"{_QUALITY} --devices 8 --windows 6 --strategies {PRESETS}",
     "uneven": f"{_QUALITY} --split 4/3/2/1 --windows 6 --strategies {PRESETS}",
     "short": f"{_QUALITY} --tokens 256 --windows 32 --strategies {PRESETS}",
-    "long": f"{_QUALITY} --tokens 4096 --windows 3 --strategies {PRESETS}",
+    "long": f"{_QUALITY} --tokens 4096 --windows 2 --strategies {PRESETS}",
     "parts": f"{_QUALITY} --windows 8 --strategies {','.join(PARTS)}",
     "embeddings": "eval.embeddings",
     "features": "eval.features",
