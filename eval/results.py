@@ -42,7 +42,6 @@ SECTIONS = {
     "embeddings": "eval.embeddings",
     "features": "eval.features",
     "continuations": "eval.continuations --strategies sequence:quality --prompt-tokens 256",
-    "predicted": "eval.predicted",
 }
 CODEBOOKS = {"quality": "configs/smollm2_codebooks.py", "parts": "configs/smollm2_parts.py"}
 

@@ -90,7 +90,7 @@ def test_the_job(tmp_path, monkeypatch, capsys):
         ("vq:groups=6:size=8", which) for which in ("each", "one")
     ]
     assert document["learn_rows"] == 90
-    assert "| vq:groups=6:size=8 | each |" in capsys.readouterr().out
+    assert "| `vq:groups=6:size=8` | each |" in capsys.readouterr().out
     assert len(list((tmp_path / "cache").rglob("manifest.json"))) == 1  # for both
     with pytest.raises(ThinwireError, match="--size is 2, less than a patch of 3"):
         run(["--size", "2"])

@@ -74,8 +74,7 @@ def test_configurations_are_sound(path):
 
 def test_every_code_of_the_tables_has_codebooks_in_the_configuration():
     config = read_config(CodebookRun, [str(ROOT / "configs" / "smollm2_codebooks.py")], "prog")
-    tables = [job(f"eval/{name}.py")["STRATEGIES"] for name in ("predicted", "quality")]
-    strategies = map(parse_strategy, [spec for table in tables for spec in table])
+    strategies = map(parse_strategy, job("eval/quality.py")["STRATEGIES"])
     assert {s for s in strategies if s.codec.learns} == set(map(parse_strategy, config.strategies))
 
 
@@ -87,23 +86,22 @@ def test_every_part_that_is_left_out_has_codebooks():
 
 def test_the_table_is_put_between_the_marks(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path / "cache"))
-    predicted, docs = job("eval/predicted.py"), tmp_path / "results.md"
-    docs.write_text("# Before\n<!-- predicted:begin -->\nold\n<!-- predicted:end -->\nafter\n")
+    quality, docs = job("eval/quality.py"), tmp_path / "results.md"
+    docs.write_text("# Before\n<!-- short:begin -->\nold\n<!-- short:end -->\nafter\n")
     small = ["--model", "shape:llama-tiny", "--tokens", "16", "--devices", "2", "--windows", "1", "--docs", str(docs)]
-    assert (
-        predicted["run"]([*small, "--strategies", "single,sequence:int8", "--json", str(tmp_path / "rows.json")]) == 0
-    )
+    options = ["--strategies", "sequence:int8", "--section", "short", "--json", str(tmp_path / "rows.json")]
+    assert quality["run"]([*small, *options]) == 0
     text = docs.read_text()
-    assert text.startswith("# Before\n<!-- predicted:begin -->\n## shape:llama-tiny, 2 devices\n")
-    assert text.endswith("\n<!-- predicted:end -->\nafter\n")
-    assert "python -m eval.predicted --model shape:llama-tiny" in text
+    assert text.startswith("# Before\n<!-- short:begin -->\n1 windows of 16 tokens")
+    assert text.endswith("\n<!-- short:end -->\nafter\n")
+    assert "python -m eval.quality --model shape:llama-tiny" in text
     assert "| `sequence:int8` |" in text
     assert "old" not in text
     assert (tmp_path / "rows.json").is_file()
     capsys.readouterr()
 
     docs.write_text("no marks\n")
-    assert main.guarded(lambda: predicted["run"](small)) == 2
+    assert main.guarded(lambda: quality["run"]([*small, "--strategies", "sequence:int8"])) == 2
     assert "has no section between" in capsys.readouterr().err
     assert docs.read_text() == "no marks\n"
 

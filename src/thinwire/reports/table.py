@@ -144,39 +144,6 @@ def _latency_column(mbps: float) -> Column:
     return f"{as_mbps(mbps)}, predicted", explanation, cell
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """All columns and rows as a Markdown table."""
-    used = columns(rows)
-    lines = [
-        "| strategy | " + " | ".join(heading for heading, _, _ in used) + " |",
-        "|---|" + "---:|" * len(used),
-    ]
-    for row in in_order(rows):
-        name = str(row.get("strategy", "?")).replace("|", "\\|").replace("`", "'")
-        lines.append(f"| `{name}` | " + " | ".join(cell(row) for _, _, cell in used) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def markdown_section(document: Mapping[str, Any]) -> str:
-    """A section for docs/results.md: what was run on what, the command, the table, and what is predicted."""
-    rows = document.get("rows") or []
-    versions = ", ".join(
-        f"{name} {document[name]}" for name in ("thinwire", "jax", "python", "platform") if document.get(name)
-    )
-    lines = [f"## {document.get('model', 'model')}, {document.get('devices', '?')} devices", ""]
-    if document.get("command"):
-        lines += ["```sh", str(document["command"]), "```", ""]
-    facts = []
-    if document.get("tokens"):
-        facts.append(f"{document['tokens']} tokens (split {split_text(document.get('split'))})")
-    if document.get("prompt_source"):
-        facts.append(f"of {document['prompt_source']}")
-    if facts:
-        lines += [" ".join(facts) + f"; {versions}.", ""]
-    lines += [markdown_table(rows), f"{HONEST_NOTE} {latency_model_text(document)}".strip(), ""]
-    return "\n".join(lines)
-
-
 def split_text(split: Any) -> str:
     """`[256, 256, 256, 256]` as `256 + 256 + 256 + 256`; words as they are."""
     if isinstance(split, list | tuple):
