@@ -3,17 +3,18 @@
     python -m train.codebooks configs/smollm2_codebooks.py
     python -m train.codebooks configs/smollm2_codebooks.py --job.windows 24 --strategies sequence:vq:groups=8
 
-Sets that were learnt from as much of the same text are left as they are. ``thinwire calibrate`` does the same for
+Sets that the same job has learnt from the same text are left as they are. ``thinwire calibrate`` does the same for
 options instead of a file, and learns anew.
 """
 
+import dataclasses
 import sys
 
 from thinwire.cli import console, inputs, main
 from thinwire.cli.calibrate import tell
 from thinwire.codebooks.store import load as load_codebooks
 from thinwire.errors import ThinwireError
-from thinwire.strategies import Strategy, Tensor, parse_strategy
+from thinwire.strategies import Strategy, parse_strategy
 from thinwire.training.calibrate import codebook_path
 from thinwire.training.jobs import CodebookRun, read_config
 from thinwire.weights.load import LoadedModel
@@ -41,15 +42,12 @@ def run(arguments: list[str]) -> int:
 
 
 def is_learnt(model: LoadedModel, strategy: Strategy, config: CodebookRun) -> bool:
-    """Whether the cache has what this job would learn: from as many windows and rows of the same text."""
-    place, job = codebook_path(model, strategy, config.devices), config.job
-    if not place.exists() or isinstance(strategy, Tensor):
+    """Whether the cache has what this job would learn from this text."""
+    place = codebook_path(model, strategy, config.devices)
+    if not place.exists():
         return False
-    manifest = load_codebooks(place).manifest
-    data = manifest.data
-    rows = {job.windows * min(-(-job.rows // job.windows), job.window - first) for first in (0, 1)}
-    same_text = (data.get("source"), data.get("windows"), manifest.seed) == (config.text, job.windows, job.seed)
-    return same_text and data.get("rows") in rows
+    data = load_codebooks(place).manifest.data
+    return (data.get("source"), data.get("job")) == (config.text, dataclasses.asdict(config.job))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from thinwire.benchmark.fleet import Fleet
+from thinwire.cluster.running import Running
 from thinwire.errors import ThinwireError
 
 ECHO = """
@@ -14,6 +15,7 @@ for line in sys.stdin:
     order = json.loads(line)
     print("[Gloo] Rank 0 is connected", flush=True)
     if order["do"] == "die":
+        print("out of luck", file=sys.stderr, flush=True)
         sys.exit(3)
     if order["do"] == "sleep":
         time.sleep(60)
@@ -25,46 +27,48 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def workers():
+def running():
     pipe = subprocess.PIPE
     started = [
-        subprocess.Popen([sys.executable, "-c", ECHO], stdin=pipe, stdout=pipe, text=True, bufsize=1) for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", ECHO], stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1)
+        for _ in range(2)
     ]
-    yield started
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+
+    def signal_all(number):
+        for process in started:
+            process.send_signal(number)
+
+    with Running(started, ["h0", "h1"], signal_all) as running:
+        yield running
 
 
-def test_everybody_answers_and_foreign_lines_are_left_out(workers):
-    fleet = Fleet(workers, [[], []])
-    assert fleet.everybody("run", key=3) == [{"got": {"do": "run", "key": 3}}] * 2
-    assert fleet.one(1, "gemm") == {"got": {"do": "gemm"}}
+def test_everybody_answers_and_foreign_lines_are_left_out(running):
+    fleet = Fleet(running)
+    assert fleet.everybody("run", strategy="single") == [{"got": {"do": "run", "strategy": "single"}}] * 2
+    assert fleet.ask([1], "gemm") == [{"got": {"do": "gemm"}}]
 
 
-def test_a_refusal_names_the_host(workers):
+def test_a_refusal_names_the_host(running):
     with pytest.raises(ThinwireError, match="host 1: no such strategy"):
-        Fleet(workers, [[], []]).one(1, "refuse")
+        Fleet(running).ask([1], "refuse")
 
 
-def test_a_death_is_told_with_its_last_words_though_another_host_waits(workers):
-    fleet = Fleet(workers, [["a"], ["segmentation fault"]])
+def test_a_death_is_told_with_its_last_words_though_another_host_waits(running):
+    fleet = Fleet(running)
     for host, do in ((0, "sleep"), (1, "die")):
-        workers[host].stdin.write(f'{{"do": "{do}"}}\n')
-    with pytest.raises(ThinwireError, match=r"(?s)host 1 ended during 'run' with exit code 3.*segmentation fault"):
+        running.processes[host].stdin.write(f'{{"do": "{do}"}}\n')
+    with pytest.raises(ThinwireError, match=r"Host h1 ended with exit code 3 .*the last it said: out of luck"):
         fleet.everybody("run")
+    assert running.processes[0].poll() is not None  # the others were ended
 
 
-def test_silence_is_told(workers):
-    fleet = Fleet(workers, [[], []], patience_s=0.5)
+def test_silence_is_told(running):
     with pytest.raises(ThinwireError, match="host 0 gave no answer to 'sleep' within"):
-        fleet.one(0, "sleep")
+        Fleet(running, patience_s=0.5).ask([0], "sleep")
 
 
-def test_workers_end_when_they_are_told_nothing_more(workers):
-    fleet = Fleet(workers, [[], []])
+def test_workers_end_when_they_are_told_nothing_more(running):
+    fleet = Fleet(running)
     fleet.everybody("run")
     fleet.end()
-    assert [process.wait(timeout=20) for process in workers] == [0, 0]
+    assert running.wait(20) == (0, 0)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from cluster.emulation import needs_emulation
-from thinwire.benchmark.measure import with_speedups
+from thinwire.benchmark.rows import with_speedups
 from thinwire.cli import main
 
 ROW = {

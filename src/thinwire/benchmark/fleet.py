@@ -6,9 +6,10 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from thinwire.cluster.running import ENDED_WITHIN_S, Running
 from thinwire.errors import ThinwireError
 
 
@@ -16,24 +17,23 @@ class Fleet:
     """The workers, one a host.
 
     Args:
-        processes: with standard input and output as text pipes.
-        said: the last lines that each has written to standard error.
+        running: their processes, with standard input and output as text pipes.
         patience_s: how long an answer may take.
     """
 
-    def __init__(self, processes: Sequence[subprocess.Popen], said: Sequence[Iterable[str]], patience_s: float = 600.0):
-        self.processes, self.said, self.patience_s = tuple(processes), said, patience_s
-        self._lines = [self._listen(process) for process in self.processes]
+    def __init__(self, running: Running, patience_s: float = 600.0):
+        self.running, self.patience_s = running, patience_s
+        self._lines = [self._listen(process) for process in running.processes]
 
     @staticmethod
-    def _listen(process: subprocess.Popen) -> "queue.Queue[str | None]":
-        lines: queue.Queue[str | None] = queue.Queue()
+    def _listen(process: subprocess.Popen) -> "queue.Queue[str]":
+        lines: queue.Queue[str] = queue.Queue()
 
         def read() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                lines.put(line)
-            lines.put(None)
+            with contextlib.suppress(ValueError):  # closed meanwhile
+                for line in process.stdout:
+                    lines.put(line)
 
         threading.Thread(target=read, daemon=True).start()
         return lines
@@ -44,61 +44,47 @@ class Fleet:
         Raises:
             ThinwireError: a host refuses, has ended, or is silent for too long.
         """
-        return self.ask(range(len(self.processes)), do, **order)
+        return self.ask(range(len(self.running.processes)), do, **order)
 
-    def one(self, host: int, do: str, **order: Any) -> dict[str, Any]:
-        """What one host answers; the others stay idle."""
-        return self.ask([host], do, **order)[0]
+    def ask(self, hosts: Sequence[int], do: str, **order: Any) -> list[dict[str, Any]]:
+        """What some hosts answer to the same order; the others stay idle.
 
-    def ask(self, hosts: Sequence[int] | range, do: str, **order: Any) -> list[dict[str, Any]]:
-        """What some hosts answer to the same order."""
+        Raises:
+            ThinwireError: as of ``everybody``.
+        """
         line = json.dumps({"do": do, **order}) + "\n"
         for host in hosts:
-            pipe = self.processes[host].stdin
+            pipe = self.running.processes[host].stdin
             assert pipe is not None
-            try:
+            with contextlib.suppress(OSError):  # it has ended: told below
                 pipe.write(line)
                 pipe.flush()
-            except OSError:
-                raise ThinwireError(self._ended(host, do)) from None
         deadline = time.monotonic() + self.patience_s
-        return [self._answer(host, do, deadline, hosts) for host in hosts]
+        return [self._answer(host, do, deadline) for host in hosts]
 
     def end(self) -> None:
         """Lets the workers say goodbye to each other."""
-        for process in self.processes:
+        for process in self.running.processes:
+            assert process.stdin is not None
             with contextlib.suppress(OSError):
-                assert process.stdin is not None
                 process.stdin.close()
 
-    def _answer(self, host: int, do: str, deadline: float, hosts: Sequence[int] | range) -> dict[str, Any]:
+    def _answer(self, host: int, do: str, deadline: float) -> dict[str, Any]:
         while True:
             try:
                 line = self._lines[host].get(timeout=0.2)
             except queue.Empty:
-                # A dead host keeps the others waiting in a collective: say which one it was, at once.
-                dead = next((h for h in hosts if self.processes[h].poll() is not None), None)
-                if dead is not None:
-                    raise ThinwireError(self._ended(dead, do)) from None
+                # A dead host keeps the others waiting in a collective: `wait` says at once which one it was.
+                if any(process.poll() is not None for process in self.running.processes):
+                    self.running.wait(ENDED_WITHIN_S)
                 if time.monotonic() > deadline:
                     raise ThinwireError(
-                        f"host {host} gave no answer to {do!r} within {self.patience_s:.0f} s; fewer tokens or hosts, "
+                        f"host {host} gave no answer to {do!r} within {self.patience_s:g} s; fewer tokens or hosts, "
                         "or a faster link, take less."
                     ) from None
                 continue
-            if line is None:
-                raise ThinwireError(self._ended(host, do))
-            try:
+            with contextlib.suppress(ValueError):  # a library's line
                 answer = json.loads(line)
-            except ValueError:
-                continue  # somebody else's line
-            if "error" in answer:
-                raise ThinwireError(f"host {host}: {answer['error']}")
-            return answer
-
-    def _ended(self, host: int, do: str) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.processes[host].wait(timeout=5)
-        code = self.processes[host].poll()
-        words = "\n".join(self.said[host]) or "nothing"
-        return f"host {host} ended during {do!r} with exit code {code}; its last words:\n{words}"
+                if "error" in answer:
+                    raise ThinwireError(f"host {host}: {answer['error']}")
+                return answer

@@ -7,16 +7,17 @@ from typing import Any
 
 import jax
 
-from thinwire.benchmark.floor import floor_s, model_flops
 from thinwire.benchmark.inputs import codecs_of, inputs_of
-from thinwire.benchmark.measure import Plan, with_speedups
+from thinwire.benchmark.plan import Plan
+from thinwire.benchmark.rows import facts_of, row, with_speedups
 from thinwire.engine import Engine
 from thinwire.planning.latency import Machine, predict_latency
-from thinwire.strategies import Single
+from thinwire.strategies import Single, Strategy
 from thinwire.weights.load import LoadedModel, for_tokens
 from thinwire.wire.spmd import put
 
 _REPEATS = 3
+_NOT_MEASURED = {"spread_s": None, "encode_s": 0.0, "decode_s": 0.0, "bytes_interface": None, "repeats": 0}
 
 
 def predict(
@@ -32,9 +33,15 @@ def predict(
         progress(f"{tokens} tokens: the single device")
         alone = Engine(sized, Single(), 1, dtype=plan.dtype)
         machine = Machine(sum(alone.flops(tokens)) / _seconds(alone, sized, tokens))
+        engines = [alone if isinstance(s, Single) else _virtual(plan, s, alone) for s in plan.strategies]
         for mbps in plan.mbps:
-            rows += with_speedups([_row(plan, strategy, alone, tokens, mbps, machine) for strategy in plan.strategies])
+            rows += with_speedups([_row(plan, engine, tokens, mbps, machine) for engine in engines])
     return rows
+
+
+def _virtual(plan: Plan, strategy: Strategy, alone: Engine) -> Engine:
+    codecs = codecs_of(strategy, alone.model, plan.codebooks.get(strategy.spec()))
+    return Engine(alone.model, strategy, plan.hosts, codecs, plan.split, plan.dtype, [alone])
 
 
 def _seconds(engine: Engine, model: LoadedModel, tokens: int) -> float:
@@ -48,43 +55,10 @@ def _seconds(engine: Engine, model: LoadedModel, tokens: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def _row(plan: Plan, strategy, alone: Engine, tokens: int, mbps: float, machine: Machine) -> dict[str, Any]:
-    single = isinstance(strategy, Single)
-    engine = alone
-    if not single:
-        codecs = codecs_of(strategy, alone.model, plan.codebooks.get(strategy.spec()))
-        engine = Engine(alone.model, strategy, plan.hosts, codecs, plan.split, plan.dtype, [alone])
-    traffic, flops = engine.traffic(tokens), engine.flops(tokens)
-    total = predict_latency(flops, traffic, machine, mbps)
-    compute = max(flops) / machine.flops_per_second
-    least = model_flops(strategy, engine.dims, tokens, engine.devices, engine.split)
-    floor = floor_s(
-        least, [machine.flops_per_second] * len(least), traffic.bytes_by_device, mbps, traffic.rounds,
-        machine.message_latency_s,
+def _row(plan: Plan, engine: Engine, tokens: int, mbps: float, machine: Machine) -> dict[str, Any]:
+    flops, rate = engine.flops(tokens), machine.flops_per_second
+    total = predict_latency(flops, engine.traffic(tokens), machine, mbps)
+    return row(
+        plan, facts_of(engine, tokens), tokens, mbps, total, max(flops) / rate, [rate] * engine.devices,
+        machine.message_latency_s, **_NOT_MEASURED, measured=False,
     )  # fmt: skip
-    return {
-        "strategy": strategy.spec(),
-        "codec": strategy.codec.spec() if strategy.sites_coded() else "",
-        "bits_per_token_per_layer": strategy.bits_per_token(engine.dims),
-        "hosts": engine.devices,
-        "cpu": list(plan.cpu),
-        "mbps": mbps,
-        "tokens": tokens,
-        "dtype": plan.dtype,
-        "total_s": total,
-        "spread_s": 0.0,
-        "compute_s": compute,
-        "wire_s": total - compute,
-        "encode_s": 0.0,
-        "decode_s": 0.0,
-        "floor_s": floor,
-        "ratio_to_floor": total / floor,
-        "bytes_ledger": max(traffic.bytes_by_device),
-        "bytes_interface": None,
-        "messages": max(traffic.messages_by_device),
-        "flops_per_second": machine.flops_per_second,
-        "round_trip_s": machine.message_latency_s,
-        "repeats": 0,
-        "emulated": False,
-        "measured": False,
-    }

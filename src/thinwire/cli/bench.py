@@ -4,7 +4,8 @@ import argparse
 from typing import Any
 
 from thinwire.benchmark.floor import DESCRIPTION
-from thinwire.benchmark.measure import Plan, measure
+from thinwire.benchmark.measure import measure
+from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.predicted import predict
 from thinwire.cli import console, inputs
 from thinwire.cluster.specs import check_rate, parse_hosts, too_much_cpu
@@ -93,8 +94,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     model = inputs.open_model(args.model)
     check(model, strategies, lengths, args)
     plan = Plan(
-        args.model, tuple(strategies), len(specs), tuple(spec.cpu for spec in specs), rates, lengths, args.dtype,
-        args.repeats, args.split, codebooks(model, strategies, args.hosts),
+        args.model, tuple(strategies), tuple(spec.cpu for spec in specs), rates, lengths, args.dtype, args.repeats,
+        args.split, codebooks(model, strategies, args.hosts),
     )  # fmt: skip
     with console.progress("benchmark", 1) as bar:
         rows = measure(plan, bar.describe) if missing is None else predict(plan, model, bar.describe)

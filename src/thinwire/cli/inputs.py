@@ -1,6 +1,7 @@
 """Options that several subcommands share, and what they mean."""
 
 import argparse
+import dataclasses
 import hashlib
 import platform
 from collections.abc import Callable
@@ -254,6 +255,7 @@ def calibrate(
     data = {
         "source": source(model, text),
         "part": "calibration",
+        "job": dataclasses.asdict(job),
         "windows": len(ids_WT),
         "tokens": int(ids_WT.size),
         "token_ids_sha256": hashlib.sha256(ids_WT.tobytes()).hexdigest(),

@@ -18,7 +18,7 @@ from pathlib import Path
 from thinwire.cluster import cpu, namespaces, shaping, state
 from thinwire.cluster.namespaces import Counters
 from thinwire.cluster.rendezvous import DEFAULT_START_TIMEOUT_S, Rendezvous
-from thinwire.cluster.running import LineSink, Running
+from thinwire.cluster.running import IN_LINES, LineSink, Running
 from thinwire.cluster.signals import stopping_unwinds, uninterrupted
 from thinwire.cluster.specs import HostSpec
 from thinwire.cluster.takedown import signal_group, take_down
@@ -94,7 +94,6 @@ class Cluster:
 
         for group in groups:
             group.mkdir()
-        # All in sessions of their own: Ctrl-C reaches the launcher alone, which ends them.
         keeper = subprocess.Popen(
             [*_BARE_PYTHON, _KEEPER, *map(str, groups)], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -109,14 +108,9 @@ class Cluster:
                         env={**environment, **meeting.environment()},
                         stdin=stdin,
                         stdout=stdout,
-                        stderr=subprocess.PIPE,
-                        text=True,
-                        encoding="utf-8",
-                        errors="replace",
-                        bufsize=1,
                         pipesize=1 << 20,
                         cwd=cwd,
-                        start_new_session=True,
+                        **IN_LINES,
                     )
                 )
             return Running(processes, [f"h{host}" for host in range(len(groups))], signal_all, clear, error_sink)

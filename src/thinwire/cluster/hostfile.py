@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thinwire.cluster.rendezvous import DEFAULT_PORT, DEFAULT_START_TIMEOUT_S, Rendezvous
-from thinwire.cluster.running import LineSink, Running
+from thinwire.cluster.running import IN_LINES, LineSink, Running
+from thinwire.cluster.specs import read_lines
 from thinwire.errors import ThinwireError
 
 CONNECT_TIMEOUT_S = 10
@@ -39,12 +40,8 @@ def read_hosts(path: str | Path) -> list[RealHost]:
     Raises:
         ThinwireError: naming the line that is wrong.
     """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ThinwireError(f"Cannot read the host file {path}: {getattr(error, 'strerror', None) or error}.") from None
     hosts = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, "host file"), 1):
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
@@ -106,13 +103,8 @@ def start_by_ssh(
                 ["ssh", *options, "--", host.target, ends_with_input(line)],
                 stdin=subprocess.PIPE,
                 stdout=stdout,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                bufsize=1,
                 env=os.environ,
-                start_new_session=True,
+                **IN_LINES,
             )
         )
     return Running(processes, [host.target for host in hosts], signal_all, error_sink=error_sink)

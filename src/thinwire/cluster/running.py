@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
+from typing import Any
 
 from thinwire.cluster.signals import uninterrupted
 from thinwire.errors import ThinwireError
@@ -16,6 +17,13 @@ from thinwire.errors import ThinwireError
 GRACE_S = 3.0  # between being asked to end and being killed
 ENDED_WITHIN_S = 5.0  # after one has died all others are gone within this time
 KEPT_LINES = 200  # of each host's standard error
+
+# How processes are started that this file watches: their lines as text, in sessions of their own, as Ctrl-C is to reach
+# the launcher alone, which ends them.
+IN_LINES: dict[str, Any] = {
+    "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8", "errors": "replace", "bufsize": 1,
+    "start_new_session": True,
+}  # fmt: skip
 
 LineSink = Callable[[int, str], None]  # host, line without its end
 

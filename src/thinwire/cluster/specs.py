@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from thinwire.errors import ThinwireError
 
@@ -68,6 +69,18 @@ def parse_hosts(hosts: int | None, cpu: str, mbps: str, loss: str) -> list[HostS
             )
     columns = [values * count if len(values) == 1 else values for values in lists.values()]
     return [HostSpec(*row) for row in zip(*columns, strict=True)]
+
+
+def read_lines(path: str | Path, what: str) -> list[str]:
+    """The lines of a small file that a user has written, such as a "host file".
+
+    Raises:
+        ThinwireError: it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ThinwireError(f"Cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def too_much_cpu(specs: Sequence[HostSpec], cores: int | None = None) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thinwire.cluster.specs import check_rate
+from thinwire.cluster.specs import check_rate, read_lines
 from thinwire.errors import ThinwireError
 
 Step = tuple[float | int, float | int]  # seconds, Mbps
@@ -20,12 +20,8 @@ def read_trace(path: str | Path) -> list[Step]:
     Raises:
         ThinwireError: naming the line that is wrong.
     """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ThinwireError(f"Cannot read the trace {path}: {getattr(error, 'strerror', None) or error}.") from None
     steps: list[Step] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, "trace"), 1):
         if not line.strip() or (number == 1 and any(letter.isalpha() for letter in line)):
             continue
         try:

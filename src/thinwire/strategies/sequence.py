@@ -137,17 +137,16 @@ class Sequence(Strategy):
 
     def attend(self, scope: LayerScope, call: AttentionCall):
         """Shared and own tokens exactly, the other devices' as decoded."""
-        if not (call.causal or self.alone):
-            own = self.encode(scope, call)
-            gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
-            return attend_everywhere(self, scope, call, gathered_N)
-        remote, parts, shared_out = self.begin(scope, call)
         if self.alone:
+            _, parts, shared_out = self.begin(scope, call)
             if scope.setting.keep_cache:
                 self.emit_cache(scope, call, {"payloads": []})
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
         own = self.encode(scope, call)
         gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
+        if not call.causal:
+            return attend_everywhere(self, scope, call, gathered_N)
+        remote, parts, shared_out = self.begin(scope, call)
 
         def from_device(parts, given):
             other, payloads = given

@@ -1,0 +1,76 @@
+"""A row of a benchmark: what a strategy computes and sends, what it took, and how far that is from the floor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from thinwire.benchmark.floor import floor_s, model_flops
+from thinwire.benchmark.plan import Plan
+from thinwire.engine import Engine
+
+BASELINES = ("single", "sequence:float32", "tensor:float32")
+
+
+def facts_of(engine: Engine, tokens: int) -> dict[str, Any]:
+    """What a strategy's pass over so many tokens computes and sends, by formula; ready for JSON."""
+    strategy, traffic = engine.strategy, engine.traffic(tokens)
+    return {
+        "strategy": strategy.spec(),
+        "codec": strategy.codec.spec() if strategy.sites_coded() else "",
+        "bits_per_token_per_layer": strategy.bits_per_token(engine.dims),
+        "hosts": engine.devices,
+        "model_flops": list(model_flops(strategy, engine.dims, tokens, engine.devices, engine.split)),
+        "bytes_by_device": list(traffic.bytes_by_device),
+        "messages_by_device": list(traffic.messages_by_device),
+        "rounds": traffic.rounds,
+    }
+
+
+def row(
+    plan: Plan,
+    facts: dict[str, Any],
+    tokens: int,
+    mbps: float | int,
+    total_s: float,
+    compute_s: float,
+    flops_per_second: Sequence[float],
+    round_trip_s: float,
+    **more: Any,
+) -> dict[str, Any]:
+    """The row of one strategy, length and rate.
+
+    Args:
+        facts: of ``facts_of``.
+        total_s, compute_s: of a pass, and of its local work alone.
+        flops_per_second: of a matrix product on each host.
+        round_trip_s: between two hosts.
+        more: further columns.
+    """
+    sent, flops = facts["bytes_by_device"], facts["model_flops"]
+    floor = floor_s(flops, flops_per_second[: len(flops)], sent, mbps, facts["rounds"], round_trip_s)
+    return {
+        **{name: facts[name] for name in ("strategy", "codec", "bits_per_token_per_layer", "hosts")},
+        "cpu": list(plan.cpu),
+        "mbps": mbps,
+        "tokens": tokens,
+        "dtype": plan.dtype,
+        "total_s": total_s,
+        "compute_s": compute_s,
+        "wire_s": max(0.0, total_s - compute_s),
+        "floor_s": floor,
+        "ratio_to_floor": total_s / floor,
+        "bytes_ledger": max(sent),
+        "messages": max(facts["messages_by_device"]),
+        "flops_per_second": min(flops_per_second),
+        "round_trip_s": round_trip_s,
+        **more,
+    }
+
+
+def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one rate and length with their speedups over the baselines among them."""
+    seconds = {row["strategy"]: row["total_s"] for row in rows}
+    for one in rows:
+        for spec in BASELINES:
+            name = f"speedup_vs_{spec.replace(':', '_')}"
+            one[name] = seconds[spec] / one["total_s"] if spec in seconds else None
+    return rows
