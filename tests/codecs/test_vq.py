@@ -117,7 +117,18 @@ def test_searching_in_fewer_dimensions(key):
     assert GroupedVQ(2, 50, search=4).encode_flops(24) < GroupedVQ(2, 50).encode_flops(24)
 
 
-@pytest.mark.parametrize(("codec", "said"), [((2, 50, 50), "fewer than 50"), ((2, 50, -1), "search=-1")])
+def test_wide_groups_are_searched_in_fewer_dimensions_by_default(key):
+    params = {name: array[0] for name, array in GroupedVQ(1, 200).init_params(key, 1, 1024).items()}
+    assert params["keys"].shape == (1, 200, 128)
+    assert "keys" not in GroupedVQ(2, 200).init_params(key, 1, 1024)
+    x_TD = params["codebook"][0, 3:50] + 0.01
+    payload = GroupedVQ(1, 200).encode(params, x_TD)
+    assert (unpack_bits(payload["codes"], 8, 47) == jnp.arange(3, 50)).all()
+    exactly = GroupedVQ(1, 200).encode({"codebook": params["codebook"]}, x_TD)  # a set without a space
+    assert (exactly["codes"] == payload["codes"]).all()
+
+
+@pytest.mark.parametrize(("codec", "said"), [((2, 50, 50), "fewer than 50"), ((2, 50, -2), "search=-2")])
 def test_search_spaces_that_cannot_be(codec, said):
     with pytest.raises(ThinwireError, match=said):
         GroupedVQ(*codec)

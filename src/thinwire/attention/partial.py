@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# On a CPU so many scores stay in the second-level cache (1 MB); more at a time are written to memory and read again.
+# On a CPU about so many scores stay in the second-level cache (1 MB); more at a time go to memory and back.
 _CPU_SCORES = 1 << 18
 _NEVER = -1e30  # a score no real one reaches; finite, so that a part without any visible key makes no NaN
 
@@ -29,18 +29,24 @@ def partial_attention(
     q_THd: Float[Array, "T H d"],
     k_SKd: Float[Array, "S K d"],
     v_SKd: Float[Array, "S K d"],
-    visible_TS: Bool[Array, "T S"] | None,
+    visible_TS: Bool[Array, "T S"] | Bool[Array, " S"] | None,
     scale: float,
     certain: bool = False,
 ) -> Partial:
     """Attention of T queries over S keys; H/K query heads in a row share a key head.
 
     Args:
-        visible_TS: which keys a query sees; None: all.
+        visible_TS: which keys a query sees, or which ones all of them see; None: all.
         certain: every query sees a key, which saves work.
     """
-    T, H, d = q_THd.shape
-    S, K, _ = k_SKd.shape
+    if visible_TS is not None and visible_TS.ndim == 1:
+        if certain:
+            q_THd, k_SKd = _hiding(q_THd, k_SKd, visible_TS)
+            visible_TS = None
+        else:
+            visible_TS = jnp.broadcast_to(visible_TS, (q_THd.shape[0], k_SKd.shape[0]))
+    T, H, _ = q_THd.shape
+    S, K, d = v_SKd.shape
     g = H // K
     if q_THd.dtype == jnp.float32:
         q_THd, scale = q_THd * scale, 1.0  # queries are fewer numbers than scores
@@ -49,7 +55,7 @@ def partial_attention(
         return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale, certain)
 
     def together(q_THd, k_SKd, v_SKd):
-        heads = (q_THd.reshape(T, K, g, d).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKd.swapaxes(0, 1))
+        heads = (q_THd.reshape(T, K, g, -1).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKd.swapaxes(0, 1))
         return jax.vmap(lambda q_gTd, k_Sd, v_Sd: one_head(q_gTd, k_Sd, v_Sd, visible_TS))(*heads)
 
     def in_turn(q_THd, k_SKd, v_SKd):
@@ -66,6 +72,14 @@ def partial_attention(
         out_KgTd, top_KgT, sum_KgT = lax.platform_dependent(q_THd, k_SKd, v_SKd, cpu=in_turn, default=together)
     flat = lambda x: x.transpose(2, 0, 1).reshape(T, H)
     return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, d), flat(top_KgT), flat(sum_KgT))
+
+
+def _hiding(q_THd, k_SKd, visible_S):
+    """Queries and keys of one value more, which makes the scores of hidden keys ``_NEVER``: no pass over the scores."""
+    one = jnp.ones((*q_THd.shape[:2], 1), q_THd.dtype)
+    hide_S = jnp.where(visible_S, 0.0, _NEVER).astype(k_SKd.dtype)
+    hide_SK1 = jnp.broadcast_to(hide_S[:, None, None], (*k_SKd.shape[:2], 1))
+    return jnp.concatenate([q_THd, one], axis=2), jnp.concatenate([k_SKd, hide_SK1], axis=2)
 
 
 def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool):
@@ -88,7 +102,7 @@ def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool):
 def _in_tiles(one_head, q_gTd, k_Sd, v_Sd, visible_TS):
     """The same, some rows of queries after others, so that scores stay in the cache between their two products."""
     g, T, d = q_gTd.shape
-    tiles = min(T, -(-g * T * len(k_Sd) // _CPU_SCORES))
+    tiles = min(T, max(1, round(g * T * len(k_Sd) / _CPU_SCORES)))
     rows = -(-T // tiles)
     if tiles == 1:
         return one_head(q_gTd, k_Sd, v_Sd, visible_TS)

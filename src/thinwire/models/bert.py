@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from thinwire.dims import ModelDims
 from thinwire.models.bert_config import BertConfig, param_axes, param_shapes
 from thinwire.models.blocks import attention_call, layer_norm, positions_of
+from thinwire.models.heads import merge_heads
 from thinwire.models.inputs import check_inputs, inputs_spec
 from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
@@ -66,7 +67,7 @@ def _layer(w, config: BertConfig, x_TD, position_T, strategy: Strategy, scope: L
     with jax.named_scope("attention"):
         call = attention_call(w, x_TD, x_TD, position_T, lambda rows_TD: rows_TD, causal=False)
         o_THd = strategy.attend(scope, call)
-        partial_TD = jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"])
+        partial_TD = merge_heads(o_THd, w["wo"])
         x_TD = add(x_TD, partial_TD, "attn_out", "bo", "attn_norm")
     with jax.named_scope("mlp"):
         hidden_TF = jax.nn.gelu(x_TD @ w["w_up"] + w["b_up"][None], approximate=False)

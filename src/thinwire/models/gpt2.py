@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from thinwire.dims import ModelDims
 from thinwire.models.blocks import attention_call, layer_norm, positions_of
 from thinwire.models.gpt2_config import GPT2Config, param_axes, param_shapes
+from thinwire.models.heads import merge_heads
 from thinwire.models.inputs import check_inputs, inputs_spec
 from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
@@ -69,7 +70,7 @@ def _layer(w, config: GPT2Config, x_TD, position_T, strategy: Strategy, scope: L
     with jax.named_scope("attention"):
         call = attention_call(w, x_TD, attn_norm(x_TD), position_T, attn_norm, causal=True)
         o_THd = strategy.attend(scope, call)
-        x_TD = add(x_TD, jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"]), "attn_out", "bo")
+        x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo")
     with jax.named_scope("mlp"):
         h_TD = layer_norm(x_TD, w["mlp_norm"], w["mlp_norm_bias"], config.norm_eps)
         hidden_TF = jax.nn.gelu(h_TD @ w["w_up"] + w["b_up"][None], approximate=True)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
 from thinwire.dims import ModelDims
+from thinwire.models.heads import merge_heads
 from thinwire.models.inputs import check_inputs, inputs_spec
 from thinwire.models.llama_config import LlamaConfig, param_axes, param_shapes
 from thinwire.models.module import TransformerModule
@@ -91,7 +92,7 @@ def _layer(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: 
     with jax.named_scope("attention"):
         h_TD = _rms_norm(x_TD, w["attn_norm"], config.norm_eps)
         o_THd = strategy.attend(scope, _attention_call(w, config, x_TD, h_TD, position_T))
-        partial_TD = jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"])
+        partial_TD = merge_heads(o_THd, w["wo"])
         x_TD = x_TD + strategy.reduce(scope, partial_TD, "attn_out").astype(x_TD.dtype)
     with jax.named_scope("mlp"):
         h_TD = _rms_norm(x_TD, w["mlp_norm"], config.norm_eps)

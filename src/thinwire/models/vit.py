@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.models.blocks import attention_call, layer_norm, positions_of
+from thinwire.models.heads import merge_heads
 from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
 from thinwire.models.vit_config import ViTConfig, param_axes, param_shapes
@@ -135,7 +136,7 @@ def _layer(w, config: ViTConfig, x_TD, position_T, strategy: Strategy, scope: La
     with jax.named_scope("attention"):
         call = attention_call(w, x_TD, norm(x_TD, "attn"), position_T, lambda rows: norm(rows, "attn"), causal=False)
         o_THd = strategy.attend(scope, call)
-        partial_TD = jnp.einsum("thd,hdm->tm", o_THd.astype(x_TD.dtype), w["wo"])
+        partial_TD = merge_heads(o_THd, w["wo"])
         x_TD = add(x_TD, partial_TD, "attn_out", "bo", "attn_scale")
     with jax.named_scope("mlp"):
         up_TF = norm(x_TD, "mlp") @ w["w_up"] + w["b_up"][None]

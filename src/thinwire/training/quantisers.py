@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from thinwire.codebooks.kmeans import fit
 from thinwire.codecs import FSQ, Codec, GroupedVQ, LowRank, Predictive, ResidualVQ, Sign
 from thinwire.codecs.uniform import from_codes, to_codes
-from thinwire.codecs.vq import lookup, search, search_space
+from thinwire.codecs.vq import lookup, search
 
 Rows = Float[np.ndarray, "n D"]
 Weights = Float[np.ndarray, " n"]
@@ -47,8 +47,7 @@ def _vq(key: Array, codec: GroupedVQ, rows_nD: Rows, weights_n: Weights) -> Lear
     """K-means in every group, and the space in which codewords are searched where it is not all."""
     some = enough(len(rows_nD), codec.size)
     codebook = fit(key, rows_nD[some], codec.groups, codec.size, weights=weights_n[some])
-    space = search_space(codebook, codec.search) if codec.search else {}
-    return {name: np.asarray(array) for name, array in {"codebook": codebook, **space}.items()}
+    return {name: np.asarray(array) for name, array in {"codebook": codebook, **codec.space(codebook)}.items()}
 
 
 def enough(rows: int, size: int) -> slice:
