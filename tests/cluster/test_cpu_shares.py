@@ -40,3 +40,4 @@ def test_halves_of_cores_are_spread_and_whole_ones_are_alone():
     assert cpu.deal_cores([0.5, 1.0, 0.5], cores=[4, 5]) in ([(5,), (4,), (5,)], [(4,), (5,), (4,)])
     assert cpu.deal_cores([2.0], cores=[0, 1, 2]) == [(0, 1)]
     assert cpu.deal_cores([8.0], cores=[0, 1]) == [(0, 1)]
+    assert cpu.shared_cores([0.5, 0.5, 1.0, 1.5], [(3,), (3,), (4,), (5, 6)]) == [3, 5, 6]

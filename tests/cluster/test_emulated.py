@@ -106,6 +106,16 @@ def test_a_host_gets_the_share_of_a_core_that_it_was_given():
     assert used / passed < 0.4  # 0.25 and a generous margin; without a quota about 1
 
 
+def test_cores_that_a_host_has_a_part_of_are_kept_awake_while_something_runs(pair):
+    spinning = lambda: cpu.processes_in(cpu.cluster_group(pair.name)) - hosts()
+    hosts = lambda: {pid for host in range(2) for pid in cpu.processes_in(cpu.host_group(pair.name, host))}
+    cores = cpu.shared_cores([0.5, 0.5], cpu.deal_cores([0.5, 0.5]))
+    with pair.start(["cat"], stdin=subprocess.PIPE):
+        assert until(lambda: len(spinning()) == len(cores))
+        assert all(os.sched_getscheduler(pid) == os.SCHED_IDLE for pid in spinning())
+    assert not spinning()
+
+
 def test_one_that_dies_ends_the_others_and_is_named(pair):
     script = 'if [ "$THINWIRE_HOST" = 1 ]; then echo out of paper >&2; exit 7; fi; sleep 600; :'
     with pair.start(["sh", "-c", script]) as running:

@@ -29,7 +29,7 @@ from thinwire.weights.load import for_tokens, load_model
 from thinwire.wire.silence import silence
 from thinwire.wire.spmd import make_mesh, put
 
-_GEMM_SECONDS = 0.6
+_GEMM_SLICES, _GEMM_SECONDS = 8, 0.15  # the machine's best is wanted, not what a neighbour left of it
 
 
 class Worker:
@@ -84,17 +84,22 @@ class Worker:
         return coding_seconds(self.engines[strategy, False], len(self.inputs[strategy, False]))
 
     def gemm(self, tokens: int) -> dict[str, Any]:
-        """The rate of this model's largest matrix product over so many rows, alone: FLOP/s."""
+        """The best rate of this model's largest matrix product over so many rows, alone: FLOP/s."""
         dims = FAMILIES[self.model.family].dims(self.model.config)
         a = jnp.ones((tokens, dims.width), self.dtype)
         b = jnp.ones((dims.width, dims.hidden), self.dtype)
         multiply = jax.jit(lambda a, b: a @ b)
         multiply(a, b).block_until_ready()
-        times, begun, flops = 0, time.perf_counter(), 2.0 * tokens * dims.width * dims.hidden
-        while time.perf_counter() - begun < _GEMM_SECONDS:
-            multiply(a, b).block_until_ready()
-            times += 1
-        return {"flops_per_second": times * flops / (time.perf_counter() - begun)}
+        flops = 2.0 * tokens * dims.width * dims.hidden
+
+        def rate() -> float:
+            times, begun = 0, time.perf_counter()
+            while (taken := time.perf_counter() - begun) < _GEMM_SECONDS:
+                multiply(a, b).block_until_ready()
+                times += 1
+            return times * flops / taken
+
+        return {"flops_per_second": max(rate() for _ in range(_GEMM_SLICES))}
 
     def forget(self) -> dict[str, Any]:
         """Drops all programs."""

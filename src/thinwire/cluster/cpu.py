@@ -16,7 +16,7 @@ from pathlib import Path
 from thinwire.cluster.specs import check_share
 from thinwire.errors import ThinwireError
 
-PERIOD_US = 5_000  # short, so that a host is slow evenly rather than stopped now and then
+PERIOD_US = 10_000  # as short as keeps shares exact: below it the scheduler's tick of 4 ms gives 0.4 of a core for a half
 LEAST_QUOTA_US = 1_000  # the kernel's
 GROUP = "thinwire"
 
@@ -74,6 +74,16 @@ def make_group(group: Path, share: float | int) -> None:
     set_share(group, share)
 
 
+def make_idle_group(group: Path) -> None:
+    """Make a group that runs only when nothing beside it would."""
+    group.mkdir()
+    try:
+        (group / "cpu.idle").write_text("1")
+    except OSError:  # Linux before 5.15: as little as there is
+        name, least = ("cpu.weight", "1") if find_controller().version == 2 else ("cpu.shares", "2")
+        (group / name).write_text(least)
+
+
 def set_share(group: Path, share: float | int) -> None:
     """Limit a group to a share of one core's time, from now on."""
     quota, period = quota_us(share)
@@ -103,6 +113,11 @@ def deal_cores(shares: Sequence[float | int], cores: Sequence[int] | None = None
             load[core] += shares[host] / len(mine)
         dealt[host] = tuple(sorted(mine))
     return dealt
+
+
+def shared_cores(shares: Sequence[float | int], dealt: Sequence[Sequence[int]]) -> list[int]:
+    """The cores of which a host has only a part."""
+    return sorted({core for share, cores in zip(shares, dealt, strict=True) if share < len(cores) for core in cores})
 
 
 def processes_in(group: Path) -> set[int]:

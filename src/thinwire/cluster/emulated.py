@@ -27,7 +27,7 @@ from thinwire.errors import ThinwireError
 
 __all__ = ["Cluster", "Counters", "HostSpec", "bring_up", "emulated"]
 
-_ENTER, _KEEPER = (str(Path(__file__).with_name(name)) for name in ("enter.py", "keeper.py"))
+_ENTER, _FILLER, _KEEPER = (str(Path(__file__).with_name(name)) for name in ("enter.py", "filler.py", "keeper.py"))
 _BARE_PYTHON = (sys.executable, "-I", "-S")
 _PORTS = range(20_000, 30_000)  # below those that systems give to outgoing connections
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"}  # none of them can be reached from a host
@@ -79,7 +79,9 @@ class Cluster:
         chosen = self._free_port() if port is None else self._check_port(port)
         run = f"run-{os.getpid()}-{next(_numbers)}"
         groups = [cpu.host_group(self.name, host) / run for host in range(len(self.specs))]
+        idle_group = cpu.cluster_group(self.name) / f"idle-{run}"
         processes: list[subprocess.Popen] = []
+        fillers: list[subprocess.Popen] = []
 
         def signal_all(number: int) -> None:
             reached = {process for group in groups for process in signal_group(group, number)}
@@ -88,20 +90,28 @@ class Cluster:
                     process.send_signal(number)
 
         def clear() -> None:
-            for group in groups:
+            for group in (*groups, idle_group):
                 cpu.remove_group(group)
+            for filler in fillers:
+                filler.kill()  # if it has not got as far as its group
+                filler.wait()
             keeper.communicate()  # closes its standard input: nothing is left to be kept
 
         for group in groups:
             group.mkdir()
+        cpu.make_idle_group(idle_group)
         keeper = subprocess.Popen(
-            [*_BARE_PYTHON, _KEEPER, *map(str, groups)], stdin=subprocess.PIPE, start_new_session=True
+            [*_BARE_PYTHON, _KEEPER, *map(str, (*groups, idle_group))], stdin=subprocess.PIPE, start_new_session=True
         )
         try:
+            for core in cpu.shared_cores([spec.cpu for spec in self.specs], self._cores):
+                place = (str(os.getpid()), str(idle_group), str(core))
+                fillers.append(subprocess.Popen([*_BARE_PYTHON, _FILLER, *place], start_new_session=True))
             for host, group in enumerate(groups):
                 meeting = Rendezvous(self.addresses[0], chosen, len(groups), host, start_timeout_s)
                 cores = ",".join(map(str, self._cores[host]))
-                place = (str(os.getpid()), str(group), cores, namespaces.host_namespace(self.name, host), f"h{host}")
+                space = namespaces.host_namespace(self.name, host)
+                place = (str(os.getpid()), str(group), cores, space, f"h{host}")
                 processes.append(
                     subprocess.Popen(
                         [*_BARE_PYTHON, _ENTER, *place, *command],
