@@ -11,7 +11,7 @@ from thinwire.benchmark.fleet import Fleet
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.round_trip import round_trip_s
 from thinwire.benchmark.rows import row, with_speedups
-from thinwire.cluster.emulated import Cluster, HostSpec, emulated
+from thinwire.cluster.emulated import Cluster, Counters, HostSpec, emulated
 from thinwire.errors import ThinwireError
 from thinwire.strategies import Single, Strategy
 
@@ -103,17 +103,19 @@ class _Times:
 
     total_s: list[float] = dataclasses.field(default_factory=list)
     compute_s: list[float] = dataclasses.field(default_factory=list)
-    sent_bytes: list[int] = dataclasses.field(default_factory=list)
-    sent_packets: list[int] = dataclasses.field(default_factory=list)
+    sent: list[Counters] = dataclasses.field(default_factory=list)  # of the host that sent most
+    meeting: list[Counters] = dataclasses.field(default_factory=list)  # what a run sends besides its pass
 
     def medians(self) -> tuple[float, float]:
         return statistics.median(self.total_s), statistics.median(self.compute_s)
 
     def columns(self) -> dict[str, Any]:
+        median = lambda found, name: int(statistics.median(getattr(one, name) for one in found))
+        extra = {name: median(self.meeting, name) if self.meeting else 0 for name in ("sent_bytes", "sent_packets")}
         return {
             "spread_s": _spread(self.total_s),
-            "bytes_interface": int(statistics.median(self.sent_bytes)),
-            "packets_interface": int(statistics.median(self.sent_packets)),
+            "bytes_interface": max(0, median(self.sent, "sent_bytes") - extra["sent_bytes"]),
+            "packets_interface": max(0, median(self.sent, "sent_packets") - extra["sent_packets"]),
             "repeats": len(self.total_s),
         }
 
@@ -123,16 +125,27 @@ def _in_turns(cluster: Cluster, programs: _Programs, plan: Plan, progress: Progr
     for repeat in range(-_SETTLE_RUNS, plan.repeats):
         for strategy, of_one in times.items():
             progress(f"{strategy.spec()}, {max(0, repeat + 1)} of {plan.repeats}")
+            alone, counted = isinstance(strategy, Single), repeat >= 0
             before = cluster.counters()
             total = programs.seconds(strategy)
-            sent = list(zip(before, cluster.counters(), strict=True))
-            compute = total if isinstance(strategy, Single) else programs.seconds(strategy, silent=True)
-            if repeat >= 0:
+            between = cluster.counters()
+            compute = total if alone else programs.seconds(strategy, silent=True)
+            if counted:
                 of_one.total_s.append(total)
                 of_one.compute_s.append(compute)
-                of_one.sent_bytes.append(max(b.sent_bytes - a.sent_bytes for a, b in sent))
-                of_one.sent_packets.append(max(b.sent_packets - a.sent_packets for a, b in sent))
+                of_one.sent.append(_most_sent(before, between))
+            if counted and not alone:  # a silent run meets, too, and sends nothing after that
+                of_one.meeting.append(_most_sent(between, cluster.counters()))
     return times
+
+
+def _most_sent(before: Sequence[Counters], after: Sequence[Counters]) -> Counters:
+    """What the host that sent most did in between."""
+    passed = [
+        Counters(*(b - a for a, b in zip(dataclasses.astuple(x), dataclasses.astuple(y), strict=True)))
+        for x, y in zip(before, after, strict=True)
+    ]
+    return max(passed, key=lambda counters: counters.sent_bytes)
 
 
 def _spread(seconds: Sequence[float]) -> float:

@@ -16,7 +16,9 @@ from pathlib import Path
 from thinwire.cluster.specs import check_share
 from thinwire.errors import ThinwireError
 
-PERIOD_US = 10_000  # as short as keeps shares exact: below it the scheduler's tick of 4 ms gives 0.4 of a core for a half
+PERIOD_US = (
+    10_000  # as short as keeps shares exact: below it the scheduler's tick of 4 ms gives 0.4 of a core for a half
+)
 LEAST_QUOTA_US = 1_000  # the kernel's
 GROUP = "thinwire"
 
