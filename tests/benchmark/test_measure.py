@@ -49,8 +49,20 @@ def test_predicted_where_nobody_may_emulate(tmp_path, monkeypatch, capsys):
 def test_measured_on_emulated_hosts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path))
     files = ["--html", str(tmp_path / "report.html"), "--plot", str(tmp_path / "plot.png")]
-    document = bench(tmp_path, "--mbps", "10", "--strategies", "single,sequence:float32,tensor:int8", *files)
-    single, sequence, tensor = document["rows"]
+    document = bench(
+        tmp_path,
+        "--mbps",
+        "10",
+        "--strategies",
+        "single,sequence:float32,tensor:int8",
+        "--disturb",
+        "drop,slow",
+        *files,
+    )
+    single, sequence, tensor, *disturbed = document["rows"]
+    assert [row["disturbance"] for row in disturbed] == ["drop"] * 3 + ["slow"] * 3
+    assert all(row["same_output"] for row in document["rows"])
+    assert disturbed[1]["total_s"] > sequence["total_s"]  # the link is what it waits for
     assert all(row["measured"] and row.keys() >= ROW for row in document["rows"])
     assert single["hosts"] == 1
     assert single["bytes_ledger"] == 0
@@ -69,6 +81,8 @@ def test_measured_on_emulated_hosts(tmp_path, monkeypatch, capsys):
         (["--mbps", "0"], "sends nothing"),
         (["--mbps", "fast"], "'fast' is no number"),
         (["--repeats", "0"], "one repeat is the least"),
+        (["--disturb", "flood"], "flood is unknown; there are drop, slow"),
+        (["--loss", "1.5"], "1.5"),
         (["--hosts", "0"], "--hosts is 0|0 devices"),
         (["--tokens", "100000"], "more than the 2048"),
         (["--strategies", "sequence:vq:groups=7"], "cannot be cut into 7"),

@@ -1,5 +1,6 @@
 """A benchmark on emulated hosts: strategies in turn on the same processes, at one rate after another."""
 
+import contextlib
 import dataclasses
 import statistics
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from thinwire.benchmark.disturbances import DISTURBANCES
 from thinwire.benchmark.fleet import Fleet
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.round_trip import round_trip_s
@@ -32,7 +34,9 @@ def measure(plan: Plan, progress: Progress = lambda what: None) -> list[dict[str
     Raises:
         ThinwireError: hosts cannot be emulated here, a strategy does not fit, or a host died.
     """
-    specs = [HostSpec(cpu=share, mbps=max(plan.mbps)) for share in plan.cpu]
+    specs = [
+        HostSpec(cpu=share, mbps=max(plan.mbps), loss=loss) for share, loss in zip(plan.cpu, plan.losses, strict=True)
+    ]
     rows: list[dict[str, Any]] = []
     command = [sys.executable, "-m", "thinwire.benchmark.worker"]
     with emulated(specs) as cluster, cluster.start(command, stdin=subprocess.PIPE) as running:
@@ -45,16 +49,8 @@ def measure(plan: Plan, progress: Progress = lambda what: None) -> list[dict[str
             rates = [answer["flops_per_second"] for answer in fleet.everybody("gemm", tokens=-(-tokens // plan.hosts))]
             for mbps in plan.mbps:
                 cluster.set_rate(mbps)
-                times = _in_turns(cluster, programs, plan, lambda what, at=mbps: progress(f"{at:g} Mbps: {what}"))
-                round_trip = round_trip_s(cluster)
-                found = [
-                    row(
-                        plan, programs.facts[strategy], tokens, mbps, *times[strategy].medians(), rates, round_trip,
-                        **times[strategy].columns(), **programs.coding[strategy], measured=True,
-                    )
-                    for strategy in plan.strategies
-                ]  # fmt: skip
-                rows += with_speedups(found)
+                say = lambda what, at=mbps: progress(f"{at:g} Mbps: {what}")
+                rows += _at_rate(cluster, programs, plan, tokens, mbps, rates, say)
             fleet.everybody("forget")
         fleet.end()
         running.wait(_GOODBYE_S)
@@ -88,9 +84,10 @@ class _Programs:
             seconds = self._ask(strategy, "coding", strategy=spec)
             self.coding[strategy] = {name: max(answer[name] for answer in seconds) for name in seconds[0]}
 
-    def seconds(self, strategy: Strategy, silent: bool = False) -> float:
-        """Of one pass, on the host that took longest."""
-        return max(answer["seconds"] for answer in self._ask(strategy, "run", strategy=strategy.spec(), silent=silent))
+    def run(self, strategy: Strategy, silent: bool = False) -> tuple[float, tuple[str, ...]]:
+        """Seconds of one pass on the host that took longest, and a hash of each host's output."""
+        answers = self._ask(strategy, "run", strategy=strategy.spec(), silent=silent)
+        return max(one["seconds"] for one in answers), tuple(one["output_sha256"] for one in answers)
 
     def _ask(self, running: Strategy, do: str, **order: Any) -> list[dict[str, Any]]:
         """Host 0 alone for the single device, else all of them."""
@@ -105,6 +102,7 @@ class _Times:
     compute_s: list[float] = dataclasses.field(default_factory=list)
     sent: list[Counters] = dataclasses.field(default_factory=list)  # of the host that sent most
     meeting: list[Counters] = dataclasses.field(default_factory=list)  # what a run sends besides its pass
+    outputs: set[tuple[str, ...]] = dataclasses.field(default_factory=set)  # hashes by host; one, if all are the same
 
     def medians(self) -> tuple[float, float]:
         return statistics.median(self.total_s), statistics.median(self.compute_s)
@@ -120,19 +118,62 @@ class _Times:
         }
 
 
-def _in_turns(cluster: Cluster, programs: _Programs, plan: Plan, progress: Progress) -> dict[Strategy, _Times]:
+def _at_rate(
+    cluster: Cluster,
+    programs: _Programs,
+    plan: Plan,
+    tokens: int,
+    mbps: float,
+    flops_per_second: Sequence[float],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """The rows of a length and rate: undisturbed, then under each disturbance."""
+    round_trip = round_trip_s(cluster)
+    rows: list[dict[str, Any]] = []
+    steady: dict[Strategy, _Times] = {}
+    for name in ("", *plan.disturbances):
+
+        def around(strategy: Strategy, name=name, steady=steady) -> contextlib.AbstractContextManager[None]:
+            if not name:
+                return contextlib.nullcontext()
+            return DISTURBANCES[name](cluster, plan, mbps, steady[strategy].medians()[0])
+
+        say = lambda what, name=name: progress(f"{name}{name and ': '}{what}")
+        times = _in_turns(cluster, programs, plan, around, say)
+        steady = steady or times
+        found = [
+            row(
+                plan, programs.facts[strategy], tokens, mbps, *of_one.medians(), flops_per_second, round_trip,
+                **of_one.columns(), **programs.coding[strategy], measured=True, disturbance=name,
+                same_output=len(of_one.outputs | steady[strategy].outputs) == 1,
+            )
+            for strategy, of_one in times.items()
+        ]  # fmt: skip
+        rows += with_speedups(found)
+    return rows
+
+
+def _in_turns(
+    cluster: Cluster,
+    programs: _Programs,
+    plan: Plan,
+    around: Callable[[Strategy], contextlib.AbstractContextManager[None]],
+    progress: Progress,
+) -> dict[Strategy, _Times]:
     times = {strategy: _Times() for strategy in plan.strategies}
     for repeat in range(-_SETTLE_RUNS, plan.repeats):
         for strategy, of_one in times.items():
             progress(f"{strategy.spec()}, {max(0, repeat + 1)} of {plan.repeats}")
             alone, counted = isinstance(strategy, Single), repeat >= 0
-            before = cluster.counters()
-            total = programs.seconds(strategy)
-            between = cluster.counters()
-            compute = total if alone else programs.seconds(strategy, silent=True)
+            with around(strategy) if counted else contextlib.nullcontext():
+                before = cluster.counters()
+                total, outputs = programs.run(strategy)
+                between = cluster.counters()
+                compute = total if alone else programs.run(strategy, silent=True)[0]
             if counted:
                 of_one.total_s.append(total)
                 of_one.compute_s.append(compute)
+                of_one.outputs.add(outputs)
                 of_one.sent.append(_most_sent(before, between))
             if counted and not alone:  # a silent run meets, too, and sends nothing after that
                 of_one.meeting.append(_most_sent(between, cluster.counters()))

@@ -17,7 +17,15 @@ from thinwire.weights.load import LoadedModel, for_tokens
 from thinwire.wire.spmd import put
 
 _REPEATS = 3
-_NOT_MEASURED = {"spread_s": None, "encode_s": 0.0, "decode_s": 0.0, "bytes_interface": None, "repeats": 0}
+_NOT_MEASURED = {
+    "spread_s": None,
+    "encode_s": 0.0,
+    "decode_s": 0.0,
+    "bytes_interface": None,
+    "repeats": 0,
+    "disturbance": "",
+    "same_output": None,
+}
 
 
 def predict(

@@ -3,10 +3,12 @@
     python -m thinwire.benchmark.worker
 
 The rendezvous comes by the environment (``thinwire.cluster.rendezvous``). Standard input brings orders such as
-``{"do": "run", "strategy": "single"}``, standard output takes ``{"seconds": 0.41}`` or ``{"error": "..."}``.
+``{"do": "run", "strategy": "single"}``, standard output takes
+``{"seconds": 0.41, ...}`` or ``{"error": "..."}``.
 """
 
 import contextlib
+import hashlib
 import json
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import multihost_utils
 
 from thinwire.benchmark.coding import coding_seconds
@@ -71,13 +74,15 @@ class Worker:
         return {"compile_s": compiled, **facts_of(engine, tokens)}
 
     def run(self, strategy: str, silent: bool) -> dict[str, Any]:
-        """Runs a prepared pass; seconds from when every host has begun until this host is done."""
+        """Runs a prepared pass: seconds from when all hosts have begun until this one is done, a hash of its output."""
         engine, inputs_T = self.engines[strategy, silent], self.inputs[strategy, silent]
         if not isinstance(engine.where, int):
             multihost_utils.sync_global_devices("begin")
         begun = time.perf_counter()
-        jax.block_until_ready(engine.dispatch(inputs_T))
-        return {"seconds": time.perf_counter() - begun}
+        out = jax.block_until_ready(engine.dispatch(inputs_T))
+        seconds = time.perf_counter() - begun
+        here = np.asarray(out["logits"].addressable_shards[0].data)
+        return {"seconds": seconds, "output_sha256": hashlib.sha256(here.tobytes()).hexdigest()}
 
     def coding(self, strategy: str) -> dict[str, Any]:
         """Seconds of a pass that go into encoding own rows and decoding the others', each timed alone."""

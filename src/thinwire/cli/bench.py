@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from thinwire.benchmark.disturbances import DISTURBANCES
 from thinwire.benchmark.floor import DESCRIPTION
 from thinwire.benchmark.measure import measure
 from thinwire.benchmark.plan import Plan
@@ -44,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", default="1024", metavar="A,B,...", help="lengths, in turn (default: 1024)")
     parser.add_argument("--split", type=inputs.parse_split, metavar="A/B/...", help="each host's share (even)")
     parser.add_argument("--repeats", type=int, default=5, metavar="R", help="of every strategy in turn (default: 5)")
+    parser.add_argument(
+        "--disturb", metavar="A,B", default="",
+        help="measure again while: drop (all links fall to a tenth in mid-run), slow (the last host at half its share)",
+    )  # fmt: skip
+    parser.add_argument("--loss", default="0", metavar="P", help="share of packets that every host loses (default: 0)")
     parser.add_argument("--predict", action="store_true", help="predict instead of measuring; needs no root")
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--html", metavar="FILE", help="write a report with plots, in one file")
@@ -78,7 +84,11 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
     inputs.check_outputs(args.json, args.html, args.plot, args.docs)
     inputs.check_section(args.docs, args.section)
-    specs = parse_hosts(args.hosts, args.cpu, "100", "0")
+    specs = parse_hosts(args.hosts, args.cpu, "100", args.loss)
+    disturbances = tuple(dict.fromkeys(name for name in args.disturb.split(",") if name))
+    for name in disturbances:
+        if name not in DISTURBANCES:
+            raise ThinwireError(f"--disturb {name} is unknown; there are {', '.join(DISTURBANCES)}.")
     rates = tuple(numbers("--mbps", args.mbps))
     for rate in rates:
         check_rate(rate)
@@ -95,7 +105,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     check(model, strategies, lengths, args)
     plan = Plan(
         args.model, tuple(strategies), tuple(spec.cpu for spec in specs), rates, lengths, args.dtype, args.repeats,
-        args.split, codebooks(model, strategies, args.hosts),
+        args.split, codebooks(model, strategies, args.hosts), disturbances,
+        tuple(spec.loss for spec in specs),
     )  # fmt: skip
     with console.progress("benchmark", 1) as bar:
         rows = measure(plan, bar.describe) if missing is None else predict(plan, model, bar.describe)
@@ -108,6 +119,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "dtype": args.dtype,
         "repeats": args.repeats,
         "split": args.split,
+        "loss": list(plan.losses),
         "measured": missing is None,
         "note": MEASURED if missing is None else f"{PREDICTED}({missing}.) {LATENCY_MODEL}.",
         "floor": DESCRIPTION,

@@ -17,7 +17,7 @@ from thinwire.reports.rows import Row, as_bytes, as_mbps, as_seconds, as_times
 
 Show = Callable[[Row], str]
 COLUMNS: dict[str, Show] = {
-    "strategy": lambda row: row["strategy"],
+    "strategy": lambda row: row["strategy"] + (f" ({row['disturbance']})" if row["disturbance"] else ""),
     "Mbps": lambda row: f"{row['mbps']:g}",
     "tokens": lambda row: f"{row['tokens']:,}",
     "total": lambda row: as_seconds(row["total_s"]),
@@ -32,13 +32,16 @@ COLUMNS: dict[str, Show] = {
     "sent": lambda row: as_bytes(row["bytes_ledger"]),
     "interface": lambda row: as_bytes(row["bytes_interface"]),
     "messages": lambda row: f"{row['messages']:,}",
+    "same": lambda row: "–" if row["same_output"] is None else "yes" if row["same_output"] else "no",
 }
 SHORT = ("strategy", "Mbps", "total", "compute", "wire, wait", "vs single", "ratio", "sent")
 PARTS = ("compute", "encode", "decode", "wire and wait")
 MEANING = (
     "total: median seconds of a pass, from when all hosts have begun until the last is done; ±: half the distance of "
     "its quartiles; compute: the same program without sending; vs float32 and vs tensor: the speedup over "
-    "sequence:float32 and tensor:float32; sent: by one host, as the ledger says, and as its interface counted"
+    "sequence:float32 and tensor:float32; sent: by one host, as the ledger says, and as its interface counted; same: "
+    "every pass gave the same output, bit for bit; (drop): all links fell to a tenth in mid-run, (slow): "
+    "the last host had half of its share"
 )
 
 
@@ -62,7 +65,7 @@ def bench_table(rows: Sequence[Row], title: str) -> Table:
 
 def bench_markdown(document: Mapping[str, Any]) -> str:
     """The rows below what was measured and how."""
-    body = [[f"`{row['strategy']}`", *cells(row)[1:]] for row in document["rows"]]
+    body = [[f"`{cells(row)[0]}`", *cells(row)[1:]] for row in document["rows"]]
     head = markdown_head(document, what(document))
     return head + markdown_table(list(COLUMNS), body) + f"\n{MEANING}; {document['floor']}.\n"
 
@@ -83,7 +86,7 @@ def by_strategy(rows: Sequence[Row], tokens: int, how: str = "measured") -> list
     """A row for each strategy with its seconds by rate, as ``latency_plot`` draws them."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        if row["tokens"] == tokens:
+        if row["tokens"] == tokens and not row["disturbance"]:
             one = found.setdefault(row["strategy"], {**row, f"{how}_latency_s": {}})
             one[f"{how}_latency_s"][str(row["mbps"])] = row["total_s"]
     return list(found.values())
@@ -92,7 +95,7 @@ def by_strategy(rows: Sequence[Row], tokens: int, how: str = "measured") -> list
 def parts_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     """What a pass of each strategy is made of: computing, encoding, decoding, and the wire with the waiting for it."""
     figure, axes = canvas(theme, "Where the time goes", _subtitle(rows), left=0.34)
-    labels = [f"{row['strategy']}  {as_mbps(row['mbps'])}" for row in rows]
+    labels = [f"{COLUMNS['strategy'](row)}  {as_mbps(row['mbps'])}" for row in rows]
     coding = [row["encode_s"] + row["decode_s"] for row in rows]
     values = {
         "compute": [max(0.0, row["compute_s"] - c) for row, c in zip(rows, coding, strict=True)],
