@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> int:
         "text": inputs.source(model, args.text),
         "seed": args.seed,
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
-        **inputs.environment(shlex.join(["python", "-m", "eval.quality", *arguments])),
+        **inputs.environment(shlex.join(["python", "-m", "eval.quality", *(a for a in arguments if a != "--resume")])),
     }
     done = read_done(args.json, document) if args.resume else {}
 

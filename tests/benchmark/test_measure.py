@@ -11,7 +11,7 @@ from thinwire.cli import main
 
 ROW = {
     "strategy", "codec", "hosts", "mbps", "tokens", "total_s", "compute_s", "wire_s", "speedup_vs_single", "floor_s",
-    "ratio_to_floor", "bytes_ledger", "bytes_interface",
+    "ratio_to_floor", "bytes_ledger", "bytes_interface", "emulated",
 }  # fmt: skip
 SMALL = ["--model", "shape:llama-tiny", "--tokens", "64", "--hosts", "2", "--repeats", "1"]
 

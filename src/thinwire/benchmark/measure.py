@@ -22,7 +22,9 @@ _GOODBYE_S = 60.0
 _SETTLE_RUNS = 1  # of each program, before any is timed
 
 
-def measure(plan: Plan, progress: Progress = lambda what: None) -> list[dict[str, Any]]:
+def measure(
+    plan: Plan, progress: Progress = lambda what: None, save: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+) -> list[dict[str, Any]]:
     """A row for each strategy, number of tokens and rate.
 
     Every strategy runs once before any is timed; then all run in turn, ``repeats`` times. The local work of each is
@@ -30,6 +32,7 @@ def measure(plan: Plan, progress: Progress = lambda what: None) -> list[dict[str
 
     Args:
         progress: told what is done next.
+        save: given all rows so far after every length and rate.
 
     Raises:
         ThinwireError: hosts cannot be emulated here, a strategy does not fit, or a host died.
@@ -51,6 +54,7 @@ def measure(plan: Plan, progress: Progress = lambda what: None) -> list[dict[str
                 cluster.set_rate(mbps)
                 say = lambda what, at=mbps: progress(f"{at:g} Mbps: {what}")
                 rows += _at_rate(cluster, programs, plan, tokens, mbps, rates, say)
+                save(rows)
             fleet.everybody("forget")
         fleet.end()
         running.wait(_GOODBYE_S)
@@ -144,7 +148,8 @@ def _at_rate(
         found = [
             row(
                 plan, programs.facts[strategy], tokens, mbps, *of_one.medians(), flops_per_second, round_trip,
-                **of_one.columns(), **programs.coding[strategy], measured=True, disturbance=name,
+                **of_one.columns(), **programs.coding[strategy], measured=True, emulated=True,
+                disturbance=name,
                 same_output=len(of_one.outputs | steady[strategy].outputs) == 1,
             )
             for strategy, of_one in times.items()

@@ -68,5 +68,5 @@ def _row(plan: Plan, engine: Engine, tokens: int, mbps: float, machine: Machine)
     total = predict_latency(flops, engine.traffic(tokens), machine, mbps)
     return row(
         plan, facts_of(engine, tokens), tokens, mbps, total, max(flops) / rate, [rate] * engine.devices,
-        machine.message_latency_s, **_NOT_MEASURED, measured=False,
+        machine.message_latency_s, **_NOT_MEASURED, measured=False, emulated=False,
     )  # fmt: skip

@@ -63,8 +63,6 @@ def run(args: argparse.Namespace) -> int:
     rows = document["rows"]
     console.show(bench_table(rows, f"{document['model']}: {what(document)}"))
     console.remark(document["note"])
-    if args.json is not None:
-        write_json(args.json, document)
     if args.html is not None:
         write_bench_html(args.html, document)
         console.say(f"report: {args.html}")
@@ -108,10 +106,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         args.split, codebooks(model, strategies, args.hosts), disturbances,
         tuple(spec.loss for spec in specs),
     )  # fmt: skip
-    with console.progress("benchmark", 1) as bar:
-        rows = measure(plan, bar.describe) if missing is None else predict(plan, model, bar.describe)
-        bar.update(1)
-    return {
+    document: dict[str, Any] = {
         "model": model.name,
         "model_sha256": model.sha256,
         "hosts": len(specs),
@@ -124,8 +119,17 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "note": MEASURED if missing is None else f"{PREDICTED}({missing}.) {LATENCY_MODEL}.",
         "floor": DESCRIPTION,
         **inputs.environment(args.command_line),
-        "rows": rows,
     }
+
+    def save(rows: list[dict[str, Any]]) -> None:  # so that what breaks off later does not lose them
+        if args.json is not None:
+            write_json(args.json, {**document, "rows": rows})
+
+    with console.progress("benchmark", 1) as bar:
+        rows = measure(plan, bar.describe, save) if missing is None else predict(plan, model, bar.describe)
+        bar.update(1)
+    save(rows)
+    return {**document, "rows": rows}
 
 
 def check(model: LoadedModel, strategies: list[Strategy], lengths: tuple[int, ...], args: argparse.Namespace) -> None:
