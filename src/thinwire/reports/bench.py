@@ -160,4 +160,5 @@ def _group(row: Row) -> tuple[Any, Any]:
 
 def _subtitle(rows: Sequence[Row]) -> str:
     first = rows[0]
-    return f"{first['tokens']:,} tokens, median of {first['repeats']} repeats; longer bars end where the arrow is"
+    how = f"median of {first['repeats']} repeats" if first["measured"] else "predicted"
+    return f"{first['tokens']:,} tokens, {how}; a bar with an arrow is longer"
