@@ -30,7 +30,7 @@ def test_a_limit_of_version_2_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(cpu, "find_controller", lambda: cpu.Controller(tmp_path, 2))
     group = tmp_path / cpu.GROUP / "lab" / "h0"
     cpu.make_group(group, 0.5)
-    assert (group / "cpu.max").read_text() == "2500 5000"
+    assert (group / "cpu.max").read_text() == "5000 10000"
     for above in (tmp_path, tmp_path / cpu.GROUP, group.parent):
         assert (above / "cgroup.subtree_control").read_text() == "+cpu"
 
