@@ -10,12 +10,12 @@ import sys
 
 def main(launcher: str, group: str, core: str) -> None:
     """Join the group and spin until killed."""
+    os.sched_setaffinity(0, [int(core)])
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with open(os.path.join(group, "cgroup.procs"), "w") as file:  # noqa: PTH118, PTH123  pathlib takes long to import
         file.write(str(os.getpid()))
     if os.getppid() != int(launcher):  # it died before this process could be found in the group
         sys.exit(1)
-    os.sched_setaffinity(0, [int(core)])
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     while True:
         pass
 
