@@ -119,8 +119,8 @@ def test_searching_in_fewer_dimensions(key):
 
 def test_wide_groups_are_searched_in_fewer_dimensions_by_default(key):
     params = {name: array[0] for name, array in GroupedVQ(1, 200).init_params(key, 1, 1024).items()}
-    assert params["keys"].shape == (1, 200, 128)
-    assert "keys" not in GroupedVQ(2, 200).init_params(key, 1, 1024)
+    assert params["projected"].shape == (1, 200, 128)
+    assert "projected" not in GroupedVQ(2, 200).init_params(key, 1, 1024)
     x_TD = params["codebook"][0, 3:50] + 0.01
     payload = GroupedVQ(1, 200).encode(params, x_TD)
     assert (unpack_bits(payload["codes"], 8, 47) == jnp.arange(3, 50)).all()

@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from thinwire.benchmark.disturbances import DISTURBANCES
@@ -38,7 +39,7 @@ def measure(
         ThinwireError: hosts cannot be emulated here, a strategy does not fit, or a host died.
     """
     specs = [
-        HostSpec(cpu=share, mbps=max(plan.mbps), loss=loss) for share, loss in zip(plan.cpu, plan.losses, strict=True)
+        HostSpec(cpu=share, mbps=max(plan.mbps), loss=loss) for share, loss in zip(plan.cpu, plan.loss, strict=True)
     ]
     rows: list[dict[str, Any]] = []
     command = [sys.executable, "-m", "thinwire.benchmark.worker"]
@@ -136,26 +137,35 @@ def _at_rate(
     rows: list[dict[str, Any]] = []
     steady: dict[Strategy, _Times] = {}
     for name in ("", *plan.disturbances):
-
-        def around(strategy: Strategy, name=name, steady=steady) -> contextlib.AbstractContextManager[None]:
-            if not name:
-                return contextlib.nullcontext()
-            return DISTURBANCES[name](cluster, plan, mbps, steady[strategy].medians()[0])
-
-        say = lambda what, name=name: progress(f"{name}{name and ': '}{what}")
-        times = _in_turns(cluster, programs, plan, around, say)
+        steady_s = {strategy: of_one.medians()[0] for strategy, of_one in steady.items()}
+        around = _undisturbed if not name else functools.partial(_disturbed, name, cluster, plan, mbps, steady_s)
+        times = _in_turns(cluster, programs, plan, around, functools.partial(_say, progress, name))
         steady = steady or times
         found = [
             row(
                 plan, programs.facts[strategy], tokens, mbps, *of_one.medians(), flops_per_second, round_trip,
-                **of_one.columns(), **programs.coding[strategy], measured=True, emulated=True,
-                disturbance=name,
+                **of_one.columns(), **programs.coding[strategy], measured=True, emulated=True, disturbance=name,
                 same_output=len(of_one.outputs | steady[strategy].outputs) == 1,
             )
             for strategy, of_one in times.items()
         ]  # fmt: skip
         rows += with_speedups(found)
     return rows
+
+
+def _undisturbed(strategy: Strategy) -> contextlib.AbstractContextManager[None]:
+    del strategy
+    return contextlib.nullcontext()
+
+
+def _disturbed(
+    name: str, cluster: Cluster, plan: Plan, mbps: float, steady_s: Mapping[Strategy, float], strategy: Strategy
+) -> contextlib.AbstractContextManager[None]:
+    return DISTURBANCES[name](cluster, plan, mbps, steady_s[strategy])
+
+
+def _say(progress: Progress, name: str, what: str) -> None:
+    progress(f"{name}: {what}" if name else what)
 
 
 def _in_turns(

@@ -11,18 +11,19 @@ class Plan:
 
     Attributes:
         cpu: cores of each host.
+        loss: share of packets that each host loses.
         mbps: rates of the links, one after another.
         tokens: lengths, one after another.
         repeats: of every strategy, in turn.
         split: each host's share of the tokens; even if None.
         codebooks: folders by strategy, of those that learn; random ones where there is none.
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
-        loss: share of packets that each host loses; none if empty.
     """
 
     model: str
     strategies: tuple[Strategy, ...]
     cpu: tuple[float, ...]
+    loss: tuple[float, ...]
     mbps: tuple[float, ...]
     tokens: tuple[int, ...]
     dtype: str = "float32"
@@ -30,14 +31,8 @@ class Plan:
     split: tuple[float, ...] | None = None
     codebooks: dict[str, str] = dataclasses.field(default_factory=dict)
     disturbances: tuple[str, ...] = ()
-    loss: tuple[float, ...] = ()
 
     @property
     def hosts(self) -> int:
         """How many there are."""
         return len(self.cpu)
-
-    @property
-    def losses(self) -> tuple[float, ...]:
-        """The share of packets that each host loses."""
-        return self.loss or (0.0,) * self.hosts

@@ -102,10 +102,18 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     model = inputs.open_model(args.model)
     check(model, strategies, lengths, args)
     plan = Plan(
-        args.model, tuple(strategies), tuple(spec.cpu for spec in specs), rates, lengths, args.dtype, args.repeats,
-        args.split, codebooks(model, strategies, args.hosts), disturbances,
-        tuple(spec.loss for spec in specs),
-    )  # fmt: skip
+        args.model,
+        tuple(strategies),
+        cpu=tuple(spec.cpu for spec in specs),
+        mbps=rates,
+        tokens=lengths,
+        dtype=args.dtype,
+        repeats=args.repeats,
+        split=args.split,
+        codebooks=codebooks(model, strategies, args.hosts),
+        disturbances=disturbances,
+        loss=tuple(spec.loss for spec in specs),
+    )
     document: dict[str, Any] = {
         "model": model.name,
         "model_sha256": model.sha256,
@@ -114,7 +122,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "dtype": args.dtype,
         "repeats": args.repeats,
         "split": args.split,
-        "loss": list(plan.losses),
+        "loss": list(plan.loss),
         "measured": missing is None,
         "note": MEASURED if missing is None else f"{PREDICTED}({missing}.) {LATENCY_MODEL}.",
         "floor": DESCRIPTION,

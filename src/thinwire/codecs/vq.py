@@ -135,11 +135,11 @@ def search_space(codebook: Float[Array, "G C E"], dims: int) -> dict[str, Array]
     """The ``dims`` directions in which the codewords of each group differ most, and the codewords as seen along them.
 
     Returns:
-        ``basis`` (G, E, dims), orthonormal, and ``keys`` (G, C, dims).
+        ``basis`` (G, E, dims), orthonormal, and ``projected`` (G, C, dims).
     """
     centred = codebook - codebook.mean(axis=1, keepdims=True)
     basis_GED = jnp.linalg.svd(centred, full_matrices=False)[2][:, :dims].swapaxes(1, 2)
-    return {"basis": basis_GED, "keys": jnp.einsum("gce,ged->gcd", codebook, basis_GED)}
+    return {"basis": basis_GED, "projected": jnp.einsum("gce,ged->gcd", codebook, basis_GED)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,18 +228,20 @@ class GroupedVQ(Codec):
         """Returns ``{"codes": ...}``, row by row, the codes of a row in the order of its groups."""
         del known
         self.check(x_TD.shape[1])
-        if self.directions(x_TD.shape[1]) and "keys" in params:  # sets that were learnt without are searched exactly
-            codes_TG = search(params["keys"], self._seen(params, x_TD))
+        if (
+            self.directions(x_TD.shape[1]) and "projected" in params
+        ):  # sets that were learnt without are searched exactly
+            codes_TG = search(params["projected"], self._project(params, x_TD))
         else:
             codes_TG = search(params["codebook"], x_TD)
         return {"codes": pack_bits(codes_TG.reshape(x_TD.shape[0] * self.groups), self.bits)}
 
-    def _seen(self, params: CodecParams, x_TD):
+    def _project(self, params: CodecParams, x_TD):
         """Rows as they are in the search space."""
         x_TGE = x_TD.astype(jnp.float32).reshape(x_TD.shape[0], self.groups, -1)
         # Group by group: of one product for all XLA's CPU backend copies both operands first, turned round.
-        seen = [x_TGE[:, group] @ basis_ED for group, basis_ED in enumerate(params["basis"])]
-        return jnp.concatenate(seen, axis=1)
+        projected = [x_TGE[:, group] @ basis_ED for group, basis_ED in enumerate(params["basis"])]
+        return jnp.concatenate(projected, axis=1)
 
     def decode(
         self, params: CodecParams, payload: Payload, tokens: int, dim: int, known: Known | None = None

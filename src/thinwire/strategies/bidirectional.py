@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from thinwire.attention.call import AttentionCall
-from thinwire.attention.partial import finish, partial_attention
+from thinwire.attention.partial import finish, hide_keys, partial_attention
 from thinwire.strategies.base import LayerScope
 from thinwire.wire import collectives
 
@@ -23,7 +23,7 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered
     def seen(devices, payloads_N):
         return jax.vmap(lambda other, payloads: strategy.decode(scope, call, payloads, other))(devices, payloads_N)
 
-    of = lambda tree, devices: jax.tree.map(lambda x_N: jnp.take(x_N, devices, axis=0), tree)
+    of = lambda tree, devices: jax.tree.map(lambda x_N: jnp.take(x_N, devices, axis=0, mode="clip"), tree)
     if strategy.keeps(scope):  # own rows are wanted as the others see them, too
         seen_NRD = seen(jnp.arange(layout.devices), gathered_N)
         kept_N = strategy.kept(scope, gathered_N, seen_NRD)
@@ -32,13 +32,12 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered
         kept_N = strategy.kept(scope, gathered_N, None)
         seen_ORD = seen(others, of(gathered_N, others))
     strategy.hand_on(scope, call, kept_N)
-    k_ORKd, v_ORKd = jax.vmap(lambda seen_RD, other: strategy.keys_values(scope, call, seen_RD, other))(
-        seen_ORD, others
-    )
+    project = lambda seen_RD, other: strategy.keys_values(scope, call, seen_RD, other)
+    k_ORKd, v_ORKd = jax.vmap(project)(seen_ORD, others)
     join = lambda own_TKd, theirs_ORKd: jnp.concatenate([own_TKd, theirs_ORKd.reshape(-1, *own_TKd.shape[1:])])
     k_CKd, v_CKd = join(k_TKd, k_ORKd), join(v_TKd, v_ORKd)
-    visible_C = None
     if not layout.valid_NR.all():
         valid_NR = jnp.roll(jnp.asarray(layout.valid_NR), -me, axis=0)
-        visible_C = jnp.concatenate([jnp.ones(layout.shared, bool), valid_NR.reshape(-1)])
-    return finish(partial_attention(q_THd, k_CKd, v_CKd, visible_C, call.scale, certain=True))
+        valid_C = jnp.concatenate([jnp.ones(layout.shared, bool), valid_NR.reshape(-1)])
+        q_THd, k_CKd = hide_keys(q_THd, k_CKd, valid_C)
+    return finish(partial_attention(q_THd, k_CKd, v_CKd, None, call.scale))
