@@ -23,6 +23,7 @@ from thinwire.reports.json_file import write_json
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.sections import write_section
 from thinwire.strategies import Single, parse_strategies
+from thinwire.strategies.balance import shares_of
 
 STRATEGIES = "sequence:quality,sequence:balanced,sequence:extreme"
 
@@ -76,7 +77,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for strategy in strategies:
         strategy.check(dims)
         devices = 1 if isinstance(strategy, Single) else args.devices
-        strategy.layout(dims, args.prompt_tokens, devices, args.split)
+        strategy.layout(
+            dims, args.prompt_tokens, devices, shares_of(args.split, strategy, dims, args.prompt_tokens, devices)
+        )
     prompts_PT = inputs.open_windows(model, args.text, "test", args.prompt_tokens, args.prompts, args.seed)
     codecs_of = inputs.codecs_for(model, strategies, args.devices, args.codebooks, args.seed)
     rows = len(strategies) * len(decodes)

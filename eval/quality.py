@@ -24,13 +24,13 @@ from thinwire.cli import console, inputs, main
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.metrics import Distance
 from thinwire.evaluation.quality import Found, measure_quality, quality_rows
-from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import quality_plot, save_figure
 from thinwire.reports.quality import quality_markdown, quality_table
 from thinwire.reports.sections import write_section
 from thinwire.strategies import parse_strategies
+from thinwire.strategies.balance import shares_of
 from thinwire.wire.spmd import make_mesh
 
 DROPPED = "sequence:drop"
@@ -76,7 +76,9 @@ def run(arguments: list[str]) -> int:
         raise ThinwireError(f"{model.name} predicts no tokens, so it has no perplexity; use eval.embeddings.")
     for strategy in strategies:
         strategy.check(dims)
-        strategy.layout(dims, args.tokens, args.devices, args.split)
+        strategy.layout(
+            dims, args.tokens, args.devices, shares_of(args.split, strategy, dims, args.tokens, args.devices)
+        )
     windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
     codecs_of = inputs.codecs_for(model, strategies, args.devices, None, args.seed)
     document: dict[str, Any] = {
@@ -84,7 +86,7 @@ def run(arguments: list[str]) -> int:
         "model_sha256": model.sha256,
         "devices": args.devices,
         "tokens": args.tokens,
-        "split": split_lengths(args.tokens, args.devices, args.split),
+        "split": inputs.split_written(args.split, args.tokens, args.devices),
         "text": inputs.source(model, args.text),
         "seed": args.seed,
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",

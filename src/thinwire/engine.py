@@ -16,6 +16,7 @@ from thinwire.errors import ThinwireError
 from thinwire.layout import TokenLayout
 from thinwire.models.families import FAMILIES
 from thinwire.models.stack import unstack
+from thinwire.strategies.balance import Split, shares_of
 from thinwire.strategies.base import Keep, Setting, Strategy, Traffic
 from thinwire.weights.load import LoadedModel
 from thinwire.wire import ledger
@@ -36,7 +37,7 @@ class Engine:
         strategy: from ``parse_strategy``.
         where: a number of virtual devices on the default device, or a mesh of real ones.
         codecs: the codec's learnt arrays by site, (L, ...), for codecs that learn.
-        split: each device's share of the tokens; even if None.
+        split: each device's share of the tokens, or ``Balanced``; even if None.
         dtype: of weights and activations: ``float32`` or ``bfloat16``.
         sharing: engines of the same model, whose weights in place are used where this one would hold the same.
         unrolled: every layer has its own arrays and its own piece of program, so that no weights are copied out of
@@ -52,7 +53,7 @@ class Engine:
         strategy: Strategy,
         where: Mesh | int = 1,
         codecs: Codecs | None = None,
-        split: tuple[float, ...] | None = None,
+        split: Split = None,
         dtype: str = "float32",
         sharing: Sequence["Engine"] = (),
         unrolled: bool = False,
@@ -65,7 +66,7 @@ class Engine:
         if self.devices < 1:
             raise ThinwireError(f"{self.devices} devices cannot run anything; ask for at least 1.")
         strategy.check(self.dims)
-        strategy.layout(self.dims, self.dims.context, self.devices, split)  # says what cannot be split
+        strategy.layout(self.dims, self.dims.context, self.devices, self.shares(self.dims.context))  # says what cannot
         self._codecs = dict(codecs or {})
         missing = [s for s in strategy.sites(self.dims) if strategy.codec.learns and s not in self._codecs]
         if missing:
@@ -102,7 +103,11 @@ class Engine:
             raise ThinwireError(
                 f"The prompt has {tokens} tokens and {self.model.name} reads at most {self.dims.context}; shorten it."
             )
-        return self.strategy.layout(self.dims, tokens, self.devices, self.split)
+        return self.strategy.layout(self.dims, tokens, self.devices, self.shares(tokens))
+
+    def shares(self, tokens: int) -> tuple[float, ...] | None:
+        """Each device's share of so many tokens; None if all are equal."""
+        return shares_of(self.split, self.strategy, self.dims, tokens, self.devices)
 
     def prepare(self, tokens: int, logits: str = "all", keep_cache: Keep = "") -> None:
         """Compiles now what ``logits`` (or with ``last`` and a cache ``prefill``) will run on so many tokens."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinwire.attention import partial
-from thinwire.attention.partial import finish, hide_keys, merge, nothing, partial_attention
+from thinwire.attention.partial import finish, merge, nothing, partial_attention
 
 T, H, K, d, S = 4, 6, 2, 3, 10
 
@@ -120,17 +120,3 @@ def test_scores_in_tiles_of_any_size_give_the_same(monkeypatch, scores, masked):
     everything = np.ones_like(visible)
     np.testing.assert_allclose(finish(found), dense(q, k, v, visible if masked else everything, 0.5), atol=1e-5)
     assert found.top_TH.shape == found.sum_TH.shape == (T, H)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_hidden_keys_weigh_nothing_whatever_they_hold(dtype):
-    """Even where their scores would be the largest by far, and whatever their values are."""
-    q, k, v, _ = inputs(3, size=10.0)
-    visible = np.arange(S) % 3 != 1
-    loud = np.where(visible[:, None, None], k, 1e3)
-    q, k, v, loud = (jnp.asarray(x, dtype) for x in (q, k, v, loud))
-    hidden = finish(partial_attention(*hide_keys(q, loud, jnp.asarray(visible)), v, None, 0.5))
-    without = finish(partial_attention(q, k[visible], v[visible], None, 0.5))
-    np.testing.assert_allclose(hidden, without, rtol=0, atol=1e-5 if dtype == "float32" else 2e-2)
-    changed = finish(partial_attention(*hide_keys(q, k, jnp.asarray(visible)), v, None, 0.5))
-    assert (np.asarray(changed) == np.asarray(hidden)).all()

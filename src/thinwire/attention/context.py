@@ -41,10 +41,12 @@ def exact_attention(
     scale: float,
     causal: bool,
     padded: bool = True,
+    count: tuple[int, Int[Array, ""]] | None = None,
 ) -> list[Partial]:
     """Attention among rows that are all here, a part for each stretch of ``bounds``; ascending positions if causal.
 
-    Where no row is ``padded`` and the model is not causal, there is nothing to hide.
+    Where no row is ``padded`` and the model is not causal, there is nothing to hide. Of ``count``, rows up to the last
+    one that holds a token, the least of all devices and this device's are given: tiles behind it are left out.
     """
 
     def part(start, stop):
@@ -55,7 +57,10 @@ def exact_attention(
         else:
             visible = jnp.broadcast_to((keys < PAD)[None], (stop - start, seen)) if padded else None
         # A token sees at least itself; padding sees all that is not.
-        return partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale, certain=True)
+        attend = lambda: partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale, certain=True)
+        if count is None or start < count[0]:
+            return attend()
+        return lax.cond(count[1] > start, attend, lambda: nothing(stop - start, *q_THd.shape[1:]))
 
     def parts(start, stop):
         # Later keys are left out tile by tile; a few tiles, as each is a program of its own.

@@ -36,7 +36,7 @@ def partial_attention(
     """Attention of T queries over S keys; H/K query heads in a row share a key head.
 
     Args:
-        visible_TS: which keys a query sees; None: all. Where it is the same for all queries, ``hide_keys`` is faster.
+        visible_TS: which keys a query sees; None: all.
         certain: every query sees a key, which saves work.
     """
     T, H, _ = q_THd.shape
@@ -66,19 +66,6 @@ def partial_attention(
         out_KgTd, top_KgT, sum_KgT = lax.platform_dependent(q_THd, k_SKd, v_SKe, cpu=in_turn, default=together)
     flat = lambda x: x.transpose(2, 0, 1).reshape(T, H)
     return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, e), flat(top_KgT), flat(sum_KgT))
-
-
-def hide_keys(
-    q_THd: Float[Array, "T H d"], k_SKd: Float[Array, "S K d"], visible_S: Bool[Array, " S"]
-) -> tuple[Float[Array, "T H d1"], Float[Array, "S K d1"]]:
-    """Queries and keys of one value more each, by which no query sees the keys that are not visible.
-
-    That makes their scores so low that they weigh nothing, without a pass over the scores; some key must be visible.
-    """
-    one = jnp.ones((*q_THd.shape[:2], 1), q_THd.dtype)
-    low_S = jnp.where(visible_S, 0.0, _NEVER).astype(k_SKd.dtype)
-    low_SK1 = jnp.broadcast_to(low_S[:, None, None], (*k_SKd.shape[:2], 1))
-    return jnp.concatenate([q_THd, one], axis=2), jnp.concatenate([k_SKd, low_SK1], axis=2)
 
 
 def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool):

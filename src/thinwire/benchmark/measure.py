@@ -17,6 +17,7 @@ from thinwire.benchmark.rows import row, with_speedups
 from thinwire.cluster.emulated import Cluster, Counters, HostSpec, emulated
 from thinwire.errors import ThinwireError
 from thinwire.strategies import Single, Strategy
+from thinwire.strategies.balance import Balanced
 
 Progress = Callable[[str], None]
 _GOODBYE_S = 60.0
@@ -82,7 +83,9 @@ class _Programs:
             spec = strategy.spec()
             order: dict[str, Any] = {"strategy": spec, "tokens": tokens, "alone": isinstance(strategy, Single)}
             if not order["alone"]:
-                order |= {"split": plan.split, "codebooks": plan.codebooks.get(spec)}
+                balanced = isinstance(plan.split, Balanced)
+                split = plan.split.speeds if isinstance(plan.split, Balanced) else plan.split
+                order |= {"split": split, "balanced": balanced, "codebooks": plan.codebooks.get(spec)}
             self.facts[strategy] = self._ask(strategy, "prepare", **order)[0]
             if not order["alone"]:
                 self._ask(strategy, "prepare", silent=True, **order)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from thinwire.strategies import Strategy
+from thinwire.strategies.balance import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Plan:
         mbps: rates of the links, one after another.
         tokens: lengths, one after another.
         repeats: of every strategy, in turn.
-        split: each host's share of the tokens; even if None.
+        split: each host's share of the tokens, or one balanced for each strategy; even if None.
         codebooks: folders by strategy, of those that learn; random ones where there is none.
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
     """
@@ -28,7 +29,7 @@ class Plan:
     tokens: tuple[int, ...]
     dtype: str = "float32"
     repeats: int = 5
-    split: tuple[float, ...] | None = None
+    split: Split = None
     codebooks: dict[str, str] = dataclasses.field(default_factory=dict)
     disturbances: tuple[str, ...] = ()
 

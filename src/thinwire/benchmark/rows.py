@@ -18,7 +18,7 @@ def facts_of(engine: Engine, tokens: int) -> dict[str, Any]:
         "codec": strategy.codec.spec() if strategy.sites_coded() else "",
         "bits_per_token_per_layer": strategy.bits_per_token(engine.dims),
         "hosts": engine.devices,
-        "model_flops": list(model_flops(strategy, engine.dims, tokens, engine.devices, engine.split)),
+        "model_flops": list(model_flops(strategy, engine.dims, tokens, engine.devices, engine.shares(tokens))),
         "bytes_by_device": list(traffic.bytes_by_device),
         "messages_by_device": list(traffic.messages_by_device),
         "rounds": traffic.rounds,

@@ -28,6 +28,7 @@ from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import parse_strategy
+from thinwire.strategies.balance import Balanced
 from thinwire.weights.load import for_tokens, load_model
 from thinwire.wire.silence import silence
 from thinwire.wire.spmd import make_mesh, put
@@ -54,6 +55,7 @@ class Worker:
         tokens: int,
         alone: bool,
         split: list[float] | None = None,
+        balanced: bool = False,
         codebooks: str | None = None,
         silent: bool = False,
     ) -> dict[str, Any]:
@@ -62,7 +64,7 @@ class Worker:
         where = 1 if alone else make_mesh(jax.device_count())
         sharing = [engine for engine in self.engines.values() if engine.model.config == model.config]
         model = sharing[0].model if sharing else model
-        shares = tuple(split) if split else None
+        shares = Balanced(tuple(split or ()) or None) if balanced else tuple(split) if split else None
         codecs = codecs_of(parsed, model, codebooks)
         engine = Engine(model, parsed, where, codecs, shares, self.dtype, sharing, unrolled=True)
         begun = time.perf_counter()

@@ -19,6 +19,7 @@ from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import latency_plot, save_figure
 from thinwire.reports.sections import write_section
 from thinwire.strategies import Single, Strategy, parse_strategies
+from thinwire.strategies.balance import Balanced, shares_of
 from thinwire.training.calibrate import codebook_path
 from thinwire.weights.load import LoadedModel, for_tokens
 
@@ -43,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", default="0.5", metavar="C,...", help="cores of each host, one for all (default: 0.5)")
     parser.add_argument("--mbps", default="10,100", metavar="A,B,...", help="rates of the links, in turn (10,100)")
     parser.add_argument("--tokens", default="1024", metavar="A,B,...", help="lengths, in turn (default: 1024)")
-    parser.add_argument("--split", type=inputs.parse_split, metavar="A/B/...", help="each host's share (even)")
+    parser.add_argument(
+        "--split", type=inputs.parse_split, metavar="A/B/...",
+        help="each host's share of the tokens, or balanced: by its cores and what it has to look back at (even)",
+    )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5, metavar="R", help="of every strategy in turn (default: 5)")
     parser.add_argument(
         "--disturb", metavar="A,B", default="",
@@ -109,7 +113,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         tokens=lengths,
         dtype=args.dtype,
         repeats=args.repeats,
-        split=args.split,
+        split=Balanced(tuple(spec.cpu for spec in specs)) if isinstance(args.split, Balanced) else args.split,
         codebooks=codebooks(model, strategies, args.hosts),
         disturbances=disturbances,
         loss=tuple(spec.loss for spec in specs),
@@ -121,7 +125,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "cpu": list(plan.cpu),
         "dtype": args.dtype,
         "repeats": args.repeats,
-        "split": args.split,
+        "split": str(args.split) if isinstance(args.split, Balanced) else args.split,
         "loss": list(plan.loss),
         "measured": missing is None,
         "note": MEASURED if missing is None else f"{PREDICTED}({missing}.) {LATENCY_MODEL}.",
@@ -148,7 +152,8 @@ def check(model: LoadedModel, strategies: list[Strategy], lengths: tuple[int, ..
             raise ThinwireError(f"--tokens {tokens} is more than the {dims.context} that {model.name} reads.")
         for strategy in strategies:
             strategy.check(dims)
-            strategy.layout(dims, tokens, 1 if isinstance(strategy, Single) else args.hosts, args.split)
+            hosts = 1 if isinstance(strategy, Single) else args.hosts
+            strategy.layout(dims, tokens, hosts, shares_of(args.split, strategy, dims, tokens, hosts))
 
 
 def codebooks(model: LoadedModel, strategies: list[Strategy], hosts: int) -> dict[str, str]:

@@ -7,12 +7,12 @@ from typing import Any
 from thinwire.cli import console, inputs
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.compare import compare
-from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
 from thinwire.reports.html import write_html
 from thinwire.reports.json_file import write_json
 from thinwire.reports.table import comparison_table
 from thinwire.strategies import Single, Strategy, parse_strategies
+from thinwire.strategies.balance import shares_of
 from thinwire.weights.load import LoadedModel
 
 NAME = "compare"
@@ -112,7 +112,7 @@ class Comparing:
             "devices": args.devices,
             "tokens": args.tokens,
             "windows": args.windows,
-            "split": split_lengths(args.tokens, args.devices, args.split) if args.tokens >= args.devices else None,
+            "split": inputs.split_written(args.split, args.tokens, args.devices),
             "prompt_source": inputs.source(model, f"{args.text}, held-out part"),
             "seed": args.seed,
             **inputs.environment(args.command_line),
@@ -131,7 +131,8 @@ def check_layouts(model: LoadedModel, strategies: list[Strategy], args: argparse
         )
     for strategy in strategies:
         strategy.check(dims)
-        strategy.layout(dims, args.tokens, 1 if isinstance(strategy, Single) else args.devices, args.split)
+        devices = 1 if isinstance(strategy, Single) else args.devices
+        strategy.layout(dims, args.tokens, devices, shares_of(args.split, strategy, dims, args.tokens, devices))
 
 
 def title(document: dict[str, Any]) -> str:

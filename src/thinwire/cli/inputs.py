@@ -19,10 +19,12 @@ from thinwire.data.text import read_documents
 from thinwire.data.windows import windows
 from thinwire.engine import Codecs
 from thinwire.errors import ThinwireError
+from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
 from thinwire.reports.files import check_folder, check_writable
 from thinwire.reports.sections import read_section
 from thinwire.strategies import Strategy, Tensor
+from thinwire.strategies.balance import Balanced, Split
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
 from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
 from thinwire.weights.fetch import fetch, is_cached
@@ -57,7 +59,7 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
         "--split",
         type=parse_split,
         metavar="A/B/...",
-        help="each device's share of the tokens, such as 2/1/1 (default: even)",
+        help="each device's share of the tokens, such as 2/1/1, or balanced: as they get them done (default: even)",
     )
     parser.add_argument(
         "--codebooks",
@@ -100,26 +102,35 @@ def parse_seed(text: str) -> int:
     return seed
 
 
-def parse_split(text: str) -> tuple[float, ...]:
-    """``3/2/1`` as numbers.
+def parse_split(text: str) -> tuple[float, ...] | Balanced:
+    """``3/2/1`` as numbers; ``balanced`` as a split that is found for each strategy.
 
     Raises:
         argparse.ArgumentTypeError: it is no list of positive numbers.
     """
+    if text == str(Balanced()):
+        return Balanced()
     try:
         split = tuple(float(part) for part in text.split("/"))
     except ValueError:
         split = ()
     if not split or not all(0 < share < float("inf") for share in split):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive numbers such as 3/2/1")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a list of positive numbers such as 3/2/1 nor balanced")
     return split
 
 
-def check_devices(devices: int, split: tuple[float, ...] | None = None, tokens: int | None = None) -> None:
+def split_written(split: Split, tokens: int, devices: int) -> list[int] | str | None:
+    """How many tokens each device has, for a file: None where there are fewer tokens than devices."""
+    if isinstance(split, Balanced):
+        return str(split)
+    return split_lengths(tokens, devices, split) if tokens >= devices else None
+
+
+def check_devices(devices: int, split: Split = None, tokens: int | None = None) -> None:
     """Says what is wrong with --devices and --split, before a model is loaded."""
     if devices < 1:
         raise ThinwireError(f"--devices is {devices}; ask for at least 1.")
-    if split is not None and len(split) != devices:
+    if isinstance(split, tuple) and len(split) != devices:
         shares = "/".join(f"{share:g}" for share in split)
         raise ThinwireError(
             f"--split {shares} has {len(split)} shares and there are {devices} devices; write one each."

@@ -19,6 +19,7 @@ from thinwire.planning.cache_memory import cache_memory
 from thinwire.reports.json_file import write_json
 from thinwire.sampling import Sampling
 from thinwire.strategies import Single, parse_strategy
+from thinwire.strategies.balance import shares_of
 from thinwire.text_stream import TextStream
 from thinwire.weights.shapes import SHAPES
 
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     dims = FAMILIES[model.family].dims(model.config)
     strategy.check(dims)
     how.check(model.name, strategy, dims)
-    strategy.layout(dims, len(ids_T), devices, split)
+    strategy.layout(dims, len(ids_T), devices, shares_of(split, strategy, dims, len(ids_T), devices))
     codecs_of = inputs.codecs_for(model, [strategy], args.devices, args.codebooks, args.seed)
     engine = Engine(model, strategy, devices, codecs_of(strategy), split, args.dtype)
     engine.prepare(len(ids_T), "last", keep_cache=how.keeps)

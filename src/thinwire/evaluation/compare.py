@@ -13,6 +13,7 @@ from thinwire.engine import Codecs, Engine, cast
 from thinwire.evaluation.metrics import Distance, distance, summarise
 from thinwire.planning.latency import DESCRIPTION, Machine, predict_latency
 from thinwire.strategies import Single, Strategy
+from thinwire.strategies.balance import Split
 from thinwire.strategies.parse import preset_of
 from thinwire.weights.load import LoadedModel
 
@@ -35,7 +36,7 @@ def compare(
     devices: int,
     windows_WT: Int[np.ndarray, "W T"],
     codecs_of: Callable[[Strategy], Codecs],
-    split: tuple[float, ...] | None = None,
+    split: Split = None,
     dtype: str = "float32",
     progress: Progress = lambda _: None,
 ) -> Comparison:
@@ -94,7 +95,7 @@ def make_engine(
     strategy: Strategy,
     devices: int,
     codecs_of: Callable[[Strategy], Codecs],
-    split: tuple[float, ...] | None = None,
+    split: Split = None,
     dtype: str = "float32",
     sharing: Sequence[Engine] = (),
 ) -> Engine:

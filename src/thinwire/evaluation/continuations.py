@@ -14,6 +14,7 @@ from thinwire.engine import Codecs, Engine, cast
 from thinwire.generation import check_length, decoding
 from thinwire.planning.cache_memory import cache_memory
 from thinwire.strategies import Single, Strategy
+from thinwire.strategies.balance import Split
 from thinwire.weights.load import LoadedModel
 
 BATCH = 10  # prompts that are continued at a time: a step reads the weights once for all of them
@@ -51,7 +52,7 @@ def compare_continuations(
     prompts_PT: Int[np.ndarray, "P T"],
     count: int,
     codecs_of: Callable[[Strategy], Codecs],
-    split: tuple[float, ...] | None = None,
+    split: Split = None,
     dtype: str = "float32",
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[dict[str, Any]], Int[np.ndarray, "P N"]]:

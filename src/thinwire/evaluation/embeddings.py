@@ -10,6 +10,7 @@ from thinwire.engine import Codecs, Engine
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.compare import identity, make_engine
 from thinwire.strategies import Single, Strategy
+from thinwire.strategies.balance import Split
 from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[str], None]
@@ -56,7 +57,7 @@ def compare_embeddings(
     devices: int,
     windows_WT: Int[np.ndarray, "W T"],
     codecs_of: Callable[[Strategy], Codecs],
-    split: tuple[float, ...] | None = None,
+    split: Split = None,
     dtype: str = "float32",
     progress: Progress = lambda _: None,
 ) -> list[dict[str, Any]]:

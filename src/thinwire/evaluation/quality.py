@@ -13,6 +13,7 @@ from jaxtyping import Int
 from thinwire.engine import Codecs, Engine, cast
 from thinwire.evaluation.metrics import Distance, distance, summarise
 from thinwire.strategies import Single, Strategy
+from thinwire.strategies.balance import Split
 from thinwire.strategies.parse import preset_of
 from thinwire.weights.load import LoadedModel
 
@@ -26,7 +27,7 @@ def measure_quality(
     where: Mesh | int,
     windows_WT: Int[np.ndarray, "W T"],
     codecs_of: Callable[[Strategy], Codecs],
-    split: tuple[float, ...] | None = None,
+    split: Split = None,
     done: Found | None = None,
     save: Callable[[Found], None] = lambda found: None,
     progress: Progress = lambda windows: None,

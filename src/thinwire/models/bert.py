@@ -64,14 +64,17 @@ def _layer(w, config: BertConfig, x_TD, position_T, strategy: Strategy, scope: L
         x_TD = x_TD + strategy.reduce(scope, partial_TD, site).astype(x_TD.dtype) + w[bias][None]
         return layer_norm(x_TD, w[norm], w[f"{norm}_bias"], config.norm_eps)
 
+    def behind_attention(x_TD, o_THd):
+        with jax.named_scope("attention"):
+            x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo", "attn_norm")
+        with jax.named_scope("mlp"):
+            hidden_TF = jax.nn.gelu(x_TD @ w["w_up"] + w["b_up"][None], approximate=False)
+            return add(x_TD, hidden_TF @ w["w_down"], "mlp_out", "b_down", "mlp_norm")
+
     with jax.named_scope("attention"):
-        call = attention_call(w, x_TD, x_TD, position_T, lambda rows_TD: rows_TD, causal=False)
+        call = attention_call(w, x_TD, position_T, lambda rows_TD: rows_TD, strategy, scope, causal=False)
         o_THd = strategy.attend(scope, call)
-        partial_TD = merge_heads(o_THd, w["wo"])
-        x_TD = add(x_TD, partial_TD, "attn_out", "bo", "attn_norm")
-    with jax.named_scope("mlp"):
-        hidden_TF = jax.nn.gelu(x_TD @ w["w_up"] + w["b_up"][None], approximate=False)
-        return add(x_TD, hidden_TF @ w["w_down"], "mlp_out", "b_down", "mlp_norm")
+    return strategy.each_row(scope, behind_attention, x_TD, o_THd)
 
 
 class Bert(TransformerModule):

@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
+from thinwire.strategies.base import LayerScope, Strategy
 
 Weights = Mapping[str, Array]
 
@@ -54,15 +55,16 @@ def layer_norm(
 def attention_call(
     w: Weights,
     x_TD: Float[Array, "T D"],
-    h_TD: Float[Array, "T D"],
     position_T: Int[Array, " T"],
     normalise: Callable[[Float[Array, "R D"]], Float[Array, "R D"]],
+    strategy: Strategy,
+    scope: LayerScope,
     causal: bool,
 ) -> AttentionCall:
-    """The attention of one layer, of which ``x`` is the input and ``h`` what is projected.
+    """The attention of one layer, of which ``x`` is the input.
 
     Args:
-        normalise: from ``x`` to ``h``, for rows of other devices.
+        normalise: from ``x`` to what is projected.
     """
     d = w["wq"].shape[-1]
 
@@ -76,10 +78,14 @@ def attention_call(
         normed = normalise(rows) if site == "x" else rows
         return project(normed, "k"), project(normed, "v")
 
-    kv_TE = jnp.concatenate(keys_values("norm", h_TD), axis=1).reshape(h_TD.shape[0], -1)
+    def of_rows(x_TD):
+        h_TD = normalise(x_TD)
+        return h_TD, project(h_TD, "q"), jnp.concatenate(keys_values("norm", h_TD), axis=1).reshape(len(h_TD), -1)
+
+    h_TD, q_THd, kv_TE = strategy.each_row(scope, of_rows, x_TD)
     return AttentionCall(
         position_T=position_T,
-        q_THd=project(h_TD, "q"),
+        q_THd=q_THd,
         sites={"x": x_TD, "norm": h_TD, "kv": kv_TE},
         keys_values=keys_values,
         rotate=lambda x, position: x,  # positions were added before layer 0

@@ -67,14 +67,18 @@ def _layer(w, config: GPT2Config, x_TD, position_T, strategy: Strategy, scope: L
     def attn_norm(rows_TD):
         return layer_norm(rows_TD, w["attn_norm"], w["attn_norm_bias"], config.norm_eps)
 
+    def behind_attention(x_TD, o_THd):
+        with jax.named_scope("attention"):
+            x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo")
+        with jax.named_scope("mlp"):
+            h_TD = layer_norm(x_TD, w["mlp_norm"], w["mlp_norm_bias"], config.norm_eps)
+            hidden_TF = jax.nn.gelu(h_TD @ w["w_up"] + w["b_up"][None], approximate=True)
+            return add(x_TD, hidden_TF @ w["w_down"], "mlp_out", "b_down")
+
     with jax.named_scope("attention"):
-        call = attention_call(w, x_TD, attn_norm(x_TD), position_T, attn_norm, causal=True)
+        call = attention_call(w, x_TD, position_T, attn_norm, strategy, scope, causal=True)
         o_THd = strategy.attend(scope, call)
-        x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo")
-    with jax.named_scope("mlp"):
-        h_TD = layer_norm(x_TD, w["mlp_norm"], w["mlp_norm_bias"], config.norm_eps)
-        hidden_TF = jax.nn.gelu(h_TD @ w["w_up"] + w["b_up"][None], approximate=True)
-        return add(x_TD, hidden_TF @ w["w_down"], "mlp_out", "b_down")
+    return strategy.each_row(scope, behind_attention, x_TD, o_THd)
 
 
 class GPT2(TransformerModule):

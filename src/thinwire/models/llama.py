@@ -89,20 +89,28 @@ def logits(params: Tree, config: LlamaConfig, ids_T: Int[Array, " T"]) -> Float[
 
 
 def _layer(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: LayerScope):
+    def behind_attention(x_TD, o_THd):
+        with jax.named_scope("attention"):
+            partial_TD = merge_heads(o_THd, w["wo"])
+            x_TD = x_TD + strategy.reduce(scope, partial_TD, "attn_out").astype(x_TD.dtype)
+        with jax.named_scope("mlp"):
+            h_TD = _rms_norm(x_TD, w["mlp_norm"], config.norm_eps)
+            partial_TD = (jax.nn.silu(h_TD @ w["w_gate"]) * (h_TD @ w["w_up"])) @ w["w_down"]
+            return x_TD + strategy.reduce(scope, partial_TD, "mlp_out").astype(x_TD.dtype)
+
     with jax.named_scope("attention"):
-        h_TD = _rms_norm(x_TD, w["attn_norm"], config.norm_eps)
-        o_THd = strategy.attend(scope, _attention_call(w, config, x_TD, h_TD, position_T))
-        partial_TD = merge_heads(o_THd, w["wo"])
-        x_TD = x_TD + strategy.reduce(scope, partial_TD, "attn_out").astype(x_TD.dtype)
-    with jax.named_scope("mlp"):
-        h_TD = _rms_norm(x_TD, w["mlp_norm"], config.norm_eps)
-        partial_TD = (jax.nn.silu(h_TD @ w["w_gate"]) * (h_TD @ w["w_up"])) @ w["w_down"]
-        return x_TD + strategy.reduce(scope, partial_TD, "mlp_out").astype(x_TD.dtype)
+        o_THd = strategy.attend(scope, _attention_call(w, config, x_TD, position_T, strategy, scope))
+    return strategy.each_row(scope, behind_attention, x_TD, o_THd)
 
 
-def _attention_call(w, config: LlamaConfig, x_TD, h_TD, position_T) -> AttentionCall:
+def _attention_call(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: LayerScope) -> AttentionCall:
     def project(rows_TD, weight):
         return jnp.einsum("td,dhe->the", rows_TD, weight)
+
+    def of_rows(x_TD):
+        h_TD = _rms_norm(x_TD, w["attn_norm"], config.norm_eps)
+        kv_TKd = jnp.concatenate(keys_values("norm", h_TD), axis=1)
+        return h_TD, project(h_TD, w["wq"]), kv_TKd.reshape(len(h_TD), -1)
 
     def keys_values(site, rows):
         if site == "kv":
@@ -111,11 +119,10 @@ def _attention_call(w, config: LlamaConfig, x_TD, h_TD, position_T) -> Attention
         normed = _rms_norm(rows, w["attn_norm"], config.norm_eps) if site == "x" else rows
         return project(normed, w["wk"]), project(normed, w["wv"])
 
-    k_TKd, v_TKd = keys_values("norm", h_TD)
-    kv_TE = jnp.concatenate([k_TKd, v_TKd], axis=1).reshape(h_TD.shape[0], -1)
+    h_TD, q_THd, kv_TE = strategy.each_row(scope, of_rows, x_TD)
     return AttentionCall(
         position_T=position_T,
-        q_THd=project(h_TD, w["wq"]),
+        q_THd=q_THd,
         sites={"x": x_TD, "norm": h_TD, "kv": kv_TE},
         keys_values=keys_values,
         rotate=lambda x, position: _rotate(x, position, config),
@@ -133,7 +140,9 @@ def _rms_norm(x_TD, gain_D, eps):
 def _rotate(x_THd, position_T, config: LlamaConfig):
     """Rotary positions, pairs (i, i + d/2) as in Hugging Face's Llama."""
     angle_TF = position_T.astype(jnp.float32)[:, None] * jnp.asarray(rope_frequencies(config))[None]
-    cos, sin = jnp.cos(angle_TF)[:, None], jnp.sin(angle_TF)[:, None]
+    # Without the barrier XLA computes a sine and a cosine anew for every head: ten times the time of the rotation.
+    cos_TF, sin_TF = lax.optimization_barrier((jnp.cos(angle_TF), jnp.sin(angle_TF)))
+    cos, sin = cos_TF[:, None], sin_TF[:, None]
     a, b = jnp.split(x_THd.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_THd.dtype)
 

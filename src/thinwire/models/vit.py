@@ -133,15 +133,18 @@ def _layer(w, config: ViTConfig, x_TD, position_T, strategy: Strategy, scope: La
         out_TD = strategy.reduce(scope, partial_TD, site).astype(x_TD.dtype) + w[bias][None]
         return x_TD + (out_TD * w[scale][None] if config.layer_scale else out_TD)
 
+    def behind_attention(x_TD, o_THd):
+        with jax.named_scope("attention"):
+            x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo", "attn_scale")
+        with jax.named_scope("mlp"):
+            up_TF = norm(x_TD, "mlp") @ w["w_up"] + w["b_up"][None]
+            partial_TD = jax.nn.gelu(up_TF, approximate=False) @ w["w_down"]
+            return add(x_TD, partial_TD, "mlp_out", "b_down", "mlp_scale")
+
     with jax.named_scope("attention"):
-        call = attention_call(w, x_TD, norm(x_TD, "attn"), position_T, lambda rows: norm(rows, "attn"), causal=False)
+        call = attention_call(w, x_TD, position_T, lambda rows: norm(rows, "attn"), strategy, scope, causal=False)
         o_THd = strategy.attend(scope, call)
-        partial_TD = merge_heads(o_THd, w["wo"])
-        x_TD = add(x_TD, partial_TD, "attn_out", "bo", "attn_scale")
-    with jax.named_scope("mlp"):
-        up_TF = norm(x_TD, "mlp") @ w["w_up"] + w["b_up"][None]
-        partial_TD = jax.nn.gelu(up_TF, approximate=False) @ w["w_down"]
-        return add(x_TD, partial_TD, "mlp_out", "b_down", "mlp_scale")
+    return strategy.each_row(scope, behind_attention, x_TD, o_THd)
 
 
 class ViT(TransformerModule):

@@ -85,6 +85,11 @@ class Strategy(abc.ABC):
         del scope, site
         return partial_TD
 
+    def each_row(self, scope: LayerScope, function: Callable[..., Any], *rows_T: Array) -> Any:
+        """``function`` of rows, each of which it works on by itself; empty rows may be left out, and are zeros then."""
+        del scope
+        return function(*rows_T)
+
     def output(self, setting: Setting, x_TD: Float[Array, "T D"]) -> Float[Array, "R D"]:
         """The rows of ``setting.layout`` (shared ones first) among the rows worked on."""
         del setting

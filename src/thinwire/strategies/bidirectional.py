@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
 
 from thinwire.attention.call import AttentionCall
-from thinwire.attention.partial import finish, hide_keys, partial_attention
+from thinwire.attention.partial import finish, partial_attention
+from thinwire.layout import TokenLayout
 from thinwire.strategies.base import LayerScope
 from thinwire.wire import collectives
 
@@ -12,8 +15,8 @@ from thinwire.wire import collectives
 def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered_N):
     """Attends to own and shared rows exactly and to the other devices' as ``strategy`` decodes their payloads.
 
-    Nothing is masked but padding, so that scores of all keys go through one softmax, and nothing has to be merged. Keys
-    have no order there: own rows come first, then those of the next device and so on round the circle.
+    Scores of all keys go through one softmax, so that nothing has to be masked or merged. Keys have no order there: own
+    rows come first, then those of the next device and so on round the circle; rows that only pad are left out.
     """
     layout, me = scope.setting.layout, collectives.device_index()
     others = (me + jnp.arange(1, layout.devices)) % layout.devices
@@ -37,7 +40,14 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered
     join = lambda own_TKd, theirs_ORKd: jnp.concatenate([own_TKd, theirs_ORKd.reshape(-1, *own_TKd.shape[1:])])
     k_CKd, v_CKd = join(k_TKd, k_ORKd), join(v_TKd, v_ORKd)
     if not layout.valid_NR.all():
-        valid_NR = jnp.roll(jnp.asarray(layout.valid_NR), -me, axis=0)
-        valid_C = jnp.concatenate([jnp.ones(layout.shared, bool), valid_NR.reshape(-1)])
-        q_THd, k_CKd = hide_keys(q_THd, k_CKd, valid_C)
-    return finish(partial_attention(q_THd, k_CKd, v_CKd, None, call.scale))
+        row_T = jnp.asarray(_rows_with_tokens(layout))[me]
+        k_CKd, v_CKd = (jnp.take(x_CKd, row_T, axis=0, mode="clip") for x_CKd in (k_CKd, v_CKd))
+    attend = lambda q_THd: finish(partial_attention(q_THd, k_CKd, v_CKd, None, call.scale))
+    return strategy.each_row(scope, attend, q_THd)
+
+
+def _rows_with_tokens(layout: TokenLayout) -> Int[np.ndarray, "N T"]:
+    """For each device, which of the rows put together there are no padding: as many as there are tokens."""
+    own_first = [np.roll(layout.valid_NR, -device, axis=0).reshape(-1) for device in range(layout.devices)]
+    valid_NC = np.pad(own_first, ((0, 0), (layout.shared, 0)), constant_values=True)
+    return np.stack([np.flatnonzero(valid_C) for valid_C in valid_NC]).astype(np.int32)

@@ -121,6 +121,10 @@ class Sequence(Strategy):
         """Without the halo."""
         return self.work(setting).own(x_TD)
 
+    def each_row(self, scope: LayerScope, function, *rows_T):
+        """Without the rows at the end of the devices that have fewer tokens than others."""
+        return self.work(scope.setting).each_row(function, *rows_T)
+
     def work(self, setting: Setting) -> WorkRows:
         """The rows that a device works on behind the shared ones."""
         layout, halo = setting.layout, self.halo
@@ -203,7 +207,9 @@ class Sequence(Strategy):
         ask = S if call.causal else 0  # a causal model's shared rows ask for nothing of other devices
         mine = (q_THd[ask:], k_TKd[ask:], v_TKd[ask:], position_T[ask:])
         remote = RemoteAttention(layout, queries, mine[0], mine[3], me, call.scale, call.causal)
-        parts = exact_attention(*mine, queries.tiles, call.scale, call.causal, not layout.valid_NR.all())
+        counts_N = self.work(scope.setting).counts_N - ask
+        within = (int(counts_N.min()), jnp.asarray(counts_N)[me])
+        parts = exact_attention(*mine, queries.tiles, call.scale, call.causal, not layout.valid_NR.all(), within)
         if not call.causal:
             return remote, parts, join_parts([], *q_THd.shape[1:])
         parts = remote.with_shared(parts, k_TKd[:S], v_TKd[:S])

@@ -2,12 +2,20 @@
 
 import dataclasses
 import functools
+import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Int
 
 from thinwire.attention.context import Queries, cut_tiles
 from thinwire.layout import PAD, TokenLayout
+from thinwire.wire import collectives
+
+# A branch makes one matrix product two: fewer rows than this are worked on by everybody.
+BRANCH_ROWS = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +105,32 @@ class WorkRows:
         S = self.layout.shared
         return values_T[np.concatenate([np.arange(S), S + self.own_R])]
 
+    @functools.cached_property
+    def counts_N(self) -> Int[np.ndarray, " N"]:
+        """By device: rows up to the last one that holds a token, the shared ones included."""
+        real_NW = self.positions_NW < PAD
+        last_N = real_NW.shape[1] - np.argmax(real_NW[:, ::-1], axis=1)
+        return self.layout.shared + np.where(real_NW.any(axis=1), last_N, 0)
+
+    def each_row(self, function, *rows_T):
+        """``function`` of these rows behind the shared ones, without what lies behind a device's last token.
+
+        All devices have equally many rows, as they run one program. The rows that only some of them fill sit behind a
+        branch, so that a device with fewer tokens is done earlier.
+
+        Args:
+            function: of arrays with a leading axis of rows, on each of which it works by itself.
+        """
+        ends = _few(sorted({int(count) for count in self.counts_N}))
+        if len(ends) < 2:
+            return function(*rows_T)
+        count = jnp.asarray(self.counts_N)[collectives.device_index()]
+        pieces = [function(*(x[: ends[0]] for x in rows_T))]
+        for start, end in itertools.pairwise([*ends[:-1], len(rows_T[0])]):
+            part = [x[start:end] for x in rows_T]
+            pieces.append(lax.cond(count > start, function, _zeros_of(function), *part))
+        return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *pieces)
+
     def extra_pairs(self) -> tuple[int, ...]:
         """By device: (query, key) pairs of the halo's queries in a causal model."""
         return tuple(sum(sum(range(a + 1, b + 1)) for a, b in device) for device in self.halos)
@@ -104,3 +138,17 @@ class WorkRows:
     def extra_rows(self) -> tuple[int, ...]:
         """By device: tokens of its halos."""
         return tuple(sum(b - a for a, b in device) for device in self.halos)
+
+
+def _few(ends: list[int]) -> list[int]:
+    """Ascending ends of rows, those left out that are close to a later one."""
+    kept = ends[-1:]
+    for end in reversed(ends[:-1]):
+        if kept[0] - end >= BRANCH_ROWS:
+            kept.insert(0, end)
+    return kept
+
+
+def _zeros_of(function):
+    """Zeros as ``function`` would return them."""
+    return lambda *rows: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *rows))
