@@ -40,7 +40,7 @@ class Balanced:
             layout = strategy.layout(dims, tokens, devices, tuple(share_N))
             seconds_N = np.asarray(strategy.flops(Setting(dims, layout))) / speed_N
             best = min(best, (float(seconds_N.max()), layout.lengths), key=lambda found: found[0])
-            share_N = np.asarray(layout.lengths) * np.sqrt(seconds_N.mean() / seconds_N)  # half of the way
+            share_N = share_N * np.sqrt(seconds_N.mean() / seconds_N)  # half of the way, so that it settles
         return tuple(float(length) for length in best[1] or ())
 
     def __str__(self) -> str:

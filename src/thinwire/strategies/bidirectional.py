@@ -12,29 +12,23 @@ from thinwire.strategies.base import LayerScope
 from thinwire.wire import collectives
 
 
-def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered_N):
+def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gathered_N):
     """Attends to own and shared rows exactly and to the other devices' as ``strategy`` decodes their payloads.
 
     Scores of all keys go through one softmax, so that nothing has to be masked or merged. Keys have no order there: own
     rows come first, then those of the next device and so on round the circle; rows that only pad are left out.
     """
     layout, me = scope.setting.layout, collectives.device_index()
-    others = (me + jnp.arange(1, layout.devices)) % layout.devices
     k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
     k_TKd, q_THd = call.rotate(k_TKd, call.position_T), call.rotate(call.q_THd, call.position_T)
 
-    def seen(devices, payloads_N):
-        return jax.vmap(lambda other, payloads: strategy.decode(scope, call, payloads, other))(devices, payloads_N)
+    def look(other, payloads):
+        seen_RD = strategy.decode(scope, call, payloads, other)
+        return seen_RD, strategy.kept(scope, payloads, seen_RD)
 
-    of = lambda tree, devices: jax.tree.map(lambda x_N: jnp.take(x_N, devices, axis=0, mode="clip"), tree)
-    if strategy.keeps(scope):  # own rows are wanted as the others see them, too
-        seen_NRD = seen(jnp.arange(layout.devices), gathered_N)
-        kept_N = strategy.kept(scope, gathered_N, seen_NRD)
-        seen_ORD = of(seen_NRD, others)
-    else:
-        kept_N = strategy.kept(scope, gathered_N, None)
-        seen_ORD = seen(others, of(gathered_N, others))
-    strategy.hand_on(scope, call, kept_N)
+    others, payloads_O = strategy.others(scope, gathered_N)
+    seen_ORD, theirs_O = jax.vmap(look)(others, payloads_O)
+    strategy.hand_on(scope, call, strategy.in_order(scope, strategy.mine(scope, call, own), theirs_O))
     project = lambda seen_RD, other: strategy.keys_values(scope, call, seen_RD, other)
     k_ORKd, v_ORKd = jax.vmap(project)(seen_ORD, others)
     join = lambda own_TKd, theirs_ORKd: jnp.concatenate([own_TKd, theirs_ORKd.reshape(-1, *own_TKd.shape[1:])])

@@ -42,8 +42,8 @@ class Ring(Sequence):
         # Each hop sends on what has come before it attends to it, so that the two can overlap.
         incoming = shift(own) if count > 1 else own
         remote, parts, shared_out = self.begin(scope, call)
-        mine = self.kept(scope, own, self.decode(scope, call, own, me) if self.keeps(scope) else None)
-        kept = [jax.tree.map(lambda x: x[None], mine)]
+        mine = self.mine(scope, call, own)
+        kept = [jax.tree.map(lambda x: x[None][:0], mine)]
 
         def hop(carry, step):
             incoming, parts = carry
@@ -59,8 +59,7 @@ class Ring(Sequence):
             parts, seen = self.absorb(scope, call, remote, parts, incoming, (me - count + 1) % count)
             kept.append(jax.tree.map(lambda x: x[None], seen))
         by_hop = jax.tree.map(lambda *hops: jnp.concatenate(hops), *kept)
-        order = (me - jnp.arange(count)) % count  # device n's rows came at hop me − n
-        self.hand_on(scope, call, jax.tree.map(lambda x: x[order], by_hop))
+        self.hand_on(scope, call, self.in_order(scope, mine, by_hop, step=-1))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
     def cuts(self, layout: TokenLayout) -> list[tuple[int, int]]:

@@ -149,17 +149,35 @@ class Sequence(Strategy):
         own = self.encode(scope, call)
         gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
         if not call.causal:
-            return attend_everywhere(self, scope, call, gathered_N)
+            return attend_everywhere(self, scope, call, own, gathered_N)
         remote, parts, shared_out = self.begin(scope, call)
+        others, payloads_O = self.others(scope, gathered_N)
 
         def from_device(parts, given):
             other, payloads = given
             return self.absorb(scope, call, remote, parts, payloads, other)
 
-        devices = jnp.arange(scope.setting.layout.devices)
-        parts, kept_N = lax.scan(from_device, parts, (devices, gathered_N))
-        self.hand_on(scope, call, kept_N)
+        parts, theirs_O = lax.scan(from_device, parts, (others, payloads_O))
+        self.hand_on(scope, call, self.in_order(scope, self.mine(scope, call, own), theirs_O))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
+
+    def others(self, scope: LayerScope, gathered_N):
+        """The other devices, the next one first and so on round the circle, and their payloads."""
+        count = scope.setting.layout.devices
+        others = (collectives.device_index() + jnp.arange(1, count)) % count
+        return others, jax.tree.map(lambda x_N: jnp.take(x_N, others, axis=0, mode="clip"), gathered_N)
+
+    def mine(self, scope: LayerScope, call: AttentionCall, own) -> dict[str, Any]:
+        """What is wanted later of the own payloads: decoded beside ``encode``, so that both predict but once."""
+        me = collectives.device_index()
+        return self.kept(scope, own, self.decode(scope, call, own, me) if self.keeps(scope) else None)
+
+    def in_order(self, scope: LayerScope, mine, theirs_O, step: int = 1):
+        """What is wanted of all devices, by device: of this one and of the others, ``step`` by step round the circle."""
+        count, me = scope.setting.layout.devices, collectives.device_index()
+        order = step * (jnp.arange(count) - me) % count
+        join = lambda own, theirs_OX: jnp.take(jnp.concatenate([own[None], theirs_OX]), order, axis=0, mode="clip")
+        return jax.tree.map(join, mine, theirs_O)
 
     def absorb(self, scope: LayerScope, call: AttentionCall, remote: RemoteAttention, parts, payloads, other):
         """Attends to device ``other``'s payloads; also returns what somebody wants of them later (``kept``)."""
