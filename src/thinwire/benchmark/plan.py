@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from thinwire.benchmark.peers import Peer
 from thinwire.strategies import Strategy
 
 
@@ -18,6 +19,8 @@ class Plan:
         codebooks: folders by strategy, of those that learn; random ones where there is none.
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
         loss: share of packets that each host loses; none if empty.
+        profile: folder for profiles of one more pass of each strategy, length and rate; none if empty.
+        peers: other programs, in turn with the strategies.
     """
 
     model: str
@@ -31,6 +34,8 @@ class Plan:
     codebooks: dict[str, str] = dataclasses.field(default_factory=dict)
     disturbances: tuple[str, ...] = ()
     loss: tuple[float, ...] = ()
+    profile: str = ""
+    peers: tuple[Peer, ...] = ()
 
     @property
     def hosts(self) -> int:
