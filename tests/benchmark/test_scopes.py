@@ -26,7 +26,12 @@ ENTRY %main (x: f32[2]) -> f32[2] {
   %unnamed_fusion = f32[2]{0} fusion(%x), kind=kLoop, calls=%fused_computation
   %copy.1 = f32[2]{0} copy(%unnamed_fusion)
   %loop = (s32[], f32[2]) while(%t), condition=%c, body=%body, metadata={op_name="jit(local)/layer_1/attention/while"}
-  ROOT %copy.2 = f32[2]{0} copy(%x)
+  %weights = f32[2]{0} parameter(1)
+  %convert.1 = f32[2]{0} convert(%weights)
+  %convert.2 = f32[2]{0} convert(%convert.1)
+  %dot.4 = f32[2]{0} dot(%convert.2, %x), metadata={op_name="jit(local)/layer_0/mlp/dot_general"}
+  %unread = f32[2]{0} parameter(2)
+  ROOT %copy.2 = f32[2]{0} copy(%unread)
 }
 """
 
@@ -39,15 +44,20 @@ def test_known_names_are_kept_in_their_order():
     assert without_layer("") == "other"
 
 
-def test_instructions_without_a_name_belong_where_their_insides_or_operands_do():
+def test_instructions_without_a_name_belong_where_their_insides_operands_or_readers_do():
     assert scopes_of(HLO) == {
-        "param_0": "",
+        "param_0": "layer_1/mlp",
         "tanh": "layer_1/mlp",
         "dot.3": "layer_1/attention/encode",
-        "x": "",
+        "x": "layer_0/mlp",
         "unnamed_fusion": "layer_1/mlp",
         "copy.1": "layer_1/mlp",
         "loop": None,
+        "weights": "layer_0/mlp",
+        "convert.1": "layer_0/mlp",
+        "convert.2": "layer_0/mlp",
+        "dot.4": "layer_0/mlp",
+        "unread": "",
         "copy.2": "",
     }
 

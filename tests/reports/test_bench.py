@@ -52,6 +52,8 @@ def test_the_parts_of_a_bar_are_the_pass():
     less = {**sequence, "wire_s": 0.1}
     assert parts_of(less)["wire"] == 0.1
     assert parts_of(less)["wait"] == 0
+    faster = {**sequence, "total_s": 3.4, "wire_s": 0.0}  # than without sending, by chance
+    assert sum(parts_of(faster).values()) == pytest.approx(3.4)
 
 
 def test_a_peer_stands_in_table_markdown_and_page():

@@ -23,18 +23,18 @@ class Op:
     name: str
     scope: str | None  # None: a loop or branch, which only holds others
     thread: str
-    begin_ns: float
-    end_ns: float
-    self_ns: float
+    begin_ns: int
+    end_ns: int
+    self_ns: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What one host did in a pass; nanoseconds of the clock that its machine shows."""
+    """What one host did in a pass; nanoseconds of the clock that its machine shows, of which floats hold too few."""
 
     host: int
-    begin_ns: float
-    end_ns: float
+    begin_ns: int
+    end_ns: int
     ops: tuple[Op, ...]
 
     def seconds_by_scope(self) -> dict[str, float]:
@@ -81,19 +81,19 @@ def read(folder: Path, host: int) -> Profile:
 
     place = runs_folder(folder)
     scopes = json.loads((place / f"h{host}.ops.json").read_text())
-    found: list[tuple[str, str, float, float]] = []  # instruction, thread, begin, end
-    begin = end = origin = 0.0
+    found: list[tuple[str, str, int, int]] = []  # instruction, thread, begin, end
+    begin = end = origin = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # types of the reader's that have no module
         for plane in ProfileData.from_file(str(place / f"h{host}.xplane.pb")).planes:
             if plane.name == "Task Environment":
-                origin = float(dict(plane.stats)["profile_start_time"])  # pyright: ignore[reportArgumentType]
+                origin = int(dict(plane.stats)["profile_start_time"])  # pyright: ignore[reportArgumentType]
             for line in plane.lines:
                 for event in line.events:
                     if event.name == PASS:
-                        begin, end = event.start_ns, event.end_ns
+                        begin, end = round(event.start_ns), round(event.end_ns)
                     elif event.name in scopes and "hlo_op" in dict(event.stats):
-                        found.append((event.name, line.name, event.start_ns, event.end_ns))
+                        found.append((event.name, line.name, round(event.start_ns), round(event.end_ns)))
     inside = [one for one in found if begin <= one[2] < end]
     ops = [
         Op(name, scopes[name], thread, origin + at, origin + until, until - at - within)
@@ -102,7 +102,7 @@ def read(folder: Path, host: int) -> Profile:
     return Profile(host, origin + begin, origin + end, tuple(ops))
 
 
-def _nested(events: Sequence[tuple[str, str, float, float]]) -> Iterator[tuple[tuple[str, str, float, float], float]]:
+def _nested(events: Sequence[tuple[str, str, int, int]]) -> Iterator[tuple[tuple[str, str, int, int], int]]:
     """Each event with the time that events inside it, on the same thread, take."""
     stacks: dict[str, list[list]] = {}
     for event in sorted(events, key=lambda one: (one[2], -one[3])):
@@ -111,14 +111,14 @@ def _nested(events: Sequence[tuple[str, str, float, float]]) -> Iterator[tuple[t
             yield tuple(stack.pop())
         if stack:
             stack[-1][1] += event[3] - event[2]
-        stack.append([event, 0.0])
+        stack.append([event, 0])
     for stack in stacks.values():
         yield from (tuple(one) for one in stack)
 
 
-def _union(ops: Sequence[Op]) -> Iterator[tuple[float, float]]:
+def _union(ops: Sequence[Op]) -> Iterator[tuple[int, int]]:
     """The stretches of time in which at least one of them runs."""
-    begin, end = 0.0, -1.0  # none yet
+    begin, end = 0, -1  # none yet
     for op in sorted(ops, key=lambda op: op.begin_ns):
         if op.begin_ns > end:
             if end > begin:
@@ -148,10 +148,10 @@ def _trace(profiles: Sequence[Profile]) -> Iterator[dict[str, Any]]:
                 yield _slice(profile.host, instructions, op.name, *times, scope=op.scope or "")
 
 
-def _stretches(ops: Sequence[Op]) -> Iterator[tuple[tuple[str, ...], float, float]]:
+def _stretches(ops: Sequence[Op]) -> Iterator[tuple[tuple[str, ...], int, int]]:
     """Scopes as nested stretches of time: one lasts while instructions of it follow each other on the thread."""
-    open_: list[tuple[str, float]] = []
-    until = 0.0
+    open_: list[tuple[str, int]] = []
+    until = 0
     close = lambda: (tuple(word for word, _ in open_), open_.pop()[1], until)
     for op in ops:
         words = op.scope.split("/") if op.scope else []
@@ -166,7 +166,7 @@ def _stretches(ops: Sequence[Op]) -> Iterator[tuple[tuple[str, ...], float, floa
         yield close()
 
 
-def _slice(pid: int, tid: int, name: str, begin_ns: float, end_ns: float, **args: str) -> dict[str, Any]:
+def _slice(pid: int, tid: int, name: str, begin_ns: int, end_ns: int, **args: str) -> dict[str, Any]:
     times = {"ts": begin_ns / 1e3, "dur": (end_ns - begin_ns) / 1e3}  # microseconds
     return {"ph": "X", "pid": pid, "tid": tid, "name": name, **times, "args": args}
 

@@ -53,14 +53,15 @@ def without_layer(scope: str) -> str:
 def scopes_of(hlo: str) -> dict[str, str | None]:
     """The scope of every instruction of a program, by its name; None for loops and branches, which only hold others.
 
-    What XLA has added without saying why (copies, mostly) belongs where the instructions inside it do, else where what
-    it reads does.
+    What XLA has added without saying why (copies and conversions, mostly) belongs where the instructions inside it do,
+    else where what it reads does, else where it is read.
 
     Args:
         hlo: ``compiled.as_text()``.
     """
     found: dict[str, str | None] = {}
     inside: dict[str, Counter[str]] = {}  # by computation
+    read_by: dict[str, list[str]] = {}  # operands by instruction
     computation = ""
     for line in hlo.splitlines():
         if opened := _COMPUTATION.match(line):
@@ -72,10 +73,15 @@ def scopes_of(hlo: str) -> dict[str, str | None]:
             if _CONTROL.search(text):
                 found[name] = None
                 continue
-            scope = scope or _commonest(inside, _CALLS.findall(text)) or _first(found, _OPERAND.findall(text))
+            read_by[name] = _OPERAND.findall(text)
+            scope = scope or _commonest(inside, _CALLS.findall(text)) or _first(found, read_by[name])
             found[name] = scope
             if scope:
                 inside.setdefault(computation, Counter())[scope] += 1
+    for name, operands in reversed(read_by.items()):  # readers come behind what they read
+        for operand in operands:
+            if found.get(operand) == "" and found[name]:
+                found[operand] = found[name]
     return found
 
 

@@ -42,7 +42,8 @@ MEANING = (
     "its quartiles; compute: the same program without sending; vs float32 and vs tensor: the speedup over "
     "sequence:float32 and tensor:float32; sent: by one host, as the ledger says, and as its interface counted; same: "
     "every pass gave the same output, bit for bit; (drop): all links fell to a tenth in mid-run, (slow): "
-    "the last host had half of its share"
+    "the last host had half of its share; in bars the wire is the bytes at the rate of the link and the round trips, "
+    "and waiting what else a pass takes longer than without sending"
 )
 
 
@@ -95,9 +96,9 @@ def by_strategy(rows: Sequence[Row], tokens: int, how: str = "measured") -> list
 
 
 def parts_of(row: Row) -> dict[str, float]:
-    """Seconds of each of ``PARTS``; together the pass, where it took longer than without sending."""
+    """Seconds of each of ``PARTS``; together the pass."""
     encode, decode = row["encode_s"] or 0.0, row["decode_s"] or 0.0
-    local = row["total_s"] if row["compute_s"] is None else row["compute_s"]
+    local = row["total_s"] if row["compute_s"] is None else min(row["compute_s"], row["total_s"])
     wire = min(row["wire_s"] or 0.0, row["link_s"] or 0.0)
     compute = max(0.0, local - encode - decode)
     return dict(zip(PARTS, (compute, encode, decode, wire, (row["wire_s"] or 0.0) - wire), strict=True))
