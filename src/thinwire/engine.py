@@ -130,6 +130,10 @@ class Engine:
         """
         return self._programs[len(inputs_T), "last", ""](self._params, self._codecs, inputs_T)
 
+    def program_text(self, tokens: int) -> str:
+        """The compiled program that ``dispatch`` runs on so many tokens, as XLA writes it."""
+        return self._programs[tokens, "last", ""].as_text()
+
     def time_to_first_token(self, ids_T: Inputs) -> Float[np.ndarray, " V"]:
         """Logits of the last position only, as a prefill makes them."""
         return self._last(ids_T, self._run(ids_T, "last"))
@@ -189,7 +193,8 @@ class Engine:
                 params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
             )
             rows = x_RD if logits == "all" else x_RD[last_row : last_row + 1]
-            return {"logits": self._family.unembed(params, rows), **emitted}
+            with jax.named_scope("head"):
+                return {"logits": self._family.unembed(params, rows), **emitted}
 
         return jax.jit(spmd(local, self.where, (self._sharded, False, False)))
 

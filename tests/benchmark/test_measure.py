@@ -1,7 +1,9 @@
 """The whole benchmark, on emulated hosts where the machine lets us have them, and predicted everywhere."""
 
+import gzip
 import json
 import re
+import sys
 
 import pytest
 
@@ -42,6 +44,54 @@ def test_predicted_where_nobody_may_emulate(tmp_path, monkeypatch, capsys):
     assert not any(row["measured"] for row in rows)
     assert rows[1]["total_s"] > rows[4]["total_s"] > rows[4]["compute_s"]
     assert all(row.keys() >= ROW for row in rows)
+
+
+def test_a_profile_of_virtual_devices(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path))
+    folder = tmp_path / "profile"
+    document = bench(
+        tmp_path, "--predict", "--strategies", "single,sequence:int4", "--mbps", "10,100", "--profile", str(folder)
+    )
+    assert ["profile" in row for row in document["rows"]] == [True, True, False, False]
+    scopes = document["rows"][1]["profile"]["scopes"]
+    assert {"mlp", "attention/encode", "attention/attend_others/decode"} <= scopes.keys()
+    assert {place.name for place in folder.iterdir()} == {"single-64tokens", "sequence-int4-64tokens"}
+    shown = capsys.readouterr()
+    assert "attention/encode" in shown.out
+    assert "all devices' work in one program" in shown.err
+
+
+PEER = """
+import json, sys, os
+print(json.dumps({"ready": True, "cores": len(os.sched_getaffinity(0))}), flush=True)
+for line in sys.stdin:
+    print(json.dumps({"seconds": 1e-6}), flush=True)
+"""
+
+
+@needs_emulation
+@pytest.mark.thorough
+def test_a_peer_and_profiles_of_all_hosts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path))
+    program, folder = tmp_path / "peer.py", tmp_path / "profile"
+    program.write_text(PEER)
+    document = bench(
+        tmp_path, "--mbps", "10", "--strategies", "single,sequence:int8", "--disturb", "slow",
+        "--peer", f"other={sys.executable} {program}", "--profile", str(folder),
+    )  # fmt: skip
+    single, sequence, other, *disturbed = document["rows"]
+    assert other["strategy"] == "other"
+    assert other["peer"]["cores"] == 1
+    assert other["total_s"] == 1e-6
+    assert other["bytes_interface"] is None
+    assert single["speedup_vs_peer_other"] == 1e-6 / single["total_s"]
+    assert [row["strategy"] for row in disturbed] == ["single", "sequence:int8"]
+    assert "vs other, 64 tokens, 10 Mbps: single" in capsys.readouterr().err
+    assert sequence["profile"]["scopes"]["attention/exchange"]["least_s"] > 0
+    place = folder / "sequence-int8-64tokens-10mbps"
+    assert {file.name for file in place.glob("plugins/profile/*/*.xplane.pb")} == {"h0.xplane.pb", "h1.xplane.pb"}
+    events = json.loads(gzip.decompress((place / "trace.json.gz").read_bytes()))["traceEvents"]
+    assert {event["pid"] for event in events} == {0, 1}
 
 
 @needs_emulation
@@ -86,6 +136,9 @@ def test_measured_on_emulated_hosts(tmp_path, monkeypatch, capsys):
         (["--hosts", "0"], "--hosts is 0|0 devices"),
         (["--tokens", "100000"], "more than the 2048"),
         (["--strategies", "sequence:vq:groups=7"], "cannot be cut into 7"),
+        (["--peer", "other"], "is not NAME=COMMAND"),
+        (["--peer", f"other={sys.executable}", "--predict"], "--peer runs programs on an emulated host"),
+        (["--profile", __file__], "is a file, not a folder"),
         (["--cpu", "0.5,0.5,0.5"], "3 values and there are 2 hosts"),
     ],
 )

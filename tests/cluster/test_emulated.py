@@ -56,6 +56,17 @@ def test_hosts_know_their_name_and_address_and_see_no_other_network(pair):
     assert len(set(pair.addresses)) == 2
 
 
+def test_a_program_of_one_host_is_host_0_of_1_to_itself(pair):
+    program = (
+        "import os, socket; print(socket.gethostname(), os.environ['THINWIRE_HOSTS'], os.environ['THINWIRE_HOST'])"
+    )
+    with pair.start([sys.executable, "-c", program], hosts=(1,)) as running:
+        assert [process.stdout.read().split() for process in running.processes] == [["h1", "1", "0"]]
+        assert running.wait(SECONDS) == (0,)
+    with pytest.raises(ThinwireError, match="no host 2"):
+        pair.start([sys.executable], hosts=(2,))
+
+
 def test_they_meet_by_name_at_the_rate_that_was_asked_for_and_both_count_the_same(pair):
     before = pair.counters()
     amount, mbps = 1_000_000, 20.0

@@ -32,6 +32,7 @@ def cut_tiles(stretches: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ..
     return tuple((a, min(a + TILE, stop)) for start, stop in stretches for a in range(start, stop, TILE))
 
 
+@jax.named_scope("attend_own")
 def exact_attention(
     q_THd: Float[Array, "T H d"],
     k_TKd: Float[Array, "T K d"],
@@ -112,6 +113,7 @@ class RemoteAttention:
         """Whether any of device ``other``'s keys is visible to any own query."""
         return jnp.asarray(self.first_NB)[other].min() <= jnp.asarray(self.last_NB)[self.me].max()
 
+    @jax.named_scope("attend_others")
     def add(self, parts: list[Partial], other, rows: Callable[[], tuple[Array, Array]]) -> list[Partial]:
         """``parts`` with device ``other``'s keys added; ``rows()`` decodes them, called only where one is visible."""
         other_R = jnp.asarray(self.layout.positions_NR)[other]

@@ -45,4 +45,9 @@ def floor_s(
         rounds: exchanges one after another in a pass.
     """
     compute = max(f / rate for f, rate in zip(flops, flops_per_second, strict=True))
-    return compute + 8e-6 * max(bytes_sent) / mbps + rounds * round_trip_s
+    return compute + link_s(bytes_sent, mbps, rounds, round_trip_s)
+
+
+def link_s(bytes_sent: Sequence[int], mbps: float, rounds: int, round_trip_s: float) -> float:
+    """The links' part of the floor: the bytes of the host that sends most at its link's rate, and the round trips."""
+    return 8e-6 * max(bytes_sent) / mbps + rounds * round_trip_s

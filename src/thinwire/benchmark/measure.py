@@ -7,13 +7,16 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from thinwire.benchmark.disturbances import DISTURBANCES
 from thinwire.benchmark.fleet import Fleet
+from thinwire.benchmark.peers import PeerProcess, running_peers
 from thinwire.benchmark.plan import Plan
+from thinwire.benchmark.profiles import finish, folder_name
 from thinwire.benchmark.round_trip import round_trip_s
-from thinwire.benchmark.rows import row, with_speedups
+from thinwire.benchmark.rows import peer_row, row, with_speedups
 from thinwire.cluster.emulated import Cluster, Counters, HostSpec, emulated
 from thinwire.errors import ThinwireError
 from thinwire.strategies import Single, Strategy
@@ -29,8 +32,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row for each strategy, number of tokens and rate.
 
-    Every strategy runs once before any is timed; then all run in turn, ``repeats`` times. The local work of each is
-    timed apart in a program that sends nothing (``thinwire.wire.silence``), in the same turns.
+    Every strategy runs once before any is timed; then all run in turn, ``repeats`` times, and after them the peers, on
+    host 0. The local work of each is timed apart in a program that sends nothing (``thinwire.wire.silence``), in the
+    same turns.
 
     Args:
         progress: told what is done next.
@@ -44,10 +48,15 @@ def measure(
     ]
     rows: list[dict[str, Any]] = []
     command = [sys.executable, "-m", "thinwire.benchmark.worker"]
-    with emulated(specs) as cluster, cluster.start(command, stdin=subprocess.PIPE) as running:
+    with (
+        emulated(specs) as cluster,
+        cluster.start(command, stdin=subprocess.PIPE) as running,
+        contextlib.ExitStack() as stack,
+    ):
         fleet = Fleet(running)
         progress(f"{plan.hosts} hosts load {plan.model}")
         _check_same(fleet.everybody("open", model=plan.model, dtype=plan.dtype))
+        peers = stack.enter_context(running_peers(plan.peers, cluster.start, progress))
         for tokens in plan.tokens:
             progress(f"{tokens} tokens: compiling")
             programs = _Programs(fleet, plan, tokens)
@@ -55,7 +64,7 @@ def measure(
             for mbps in plan.mbps:
                 cluster.set_rate(mbps)
                 say = lambda what, at=mbps: progress(f"{at:g} Mbps: {what}")
-                rows += _at_rate(cluster, programs, plan, tokens, mbps, rates, say)
+                rows += _at_rate(cluster, programs, peers, plan, tokens, mbps, rates, say)
                 save(rows)
             fleet.everybody("forget")
         fleet.end()
@@ -97,6 +106,11 @@ class _Programs:
         answers = self._ask(strategy, "run", strategy=strategy.spec(), silent=silent)
         return max(one["seconds"] for one in answers), tuple(one["output_sha256"] for one in answers)
 
+    def profile(self, strategy: Strategy, folder: Path) -> dict[str, Any]:
+        """One more pass, under the profiler: where its seconds went."""
+        answers = self._ask(strategy, "profile", strategy=strategy.spec(), folder=str(folder.absolute()))
+        return {"folder": str(folder), **finish(folder, len(answers))}
+
     def _ask(self, running: Strategy, do: str, **order: Any) -> list[dict[str, Any]]:
         """Host 0 alone for the single device, else all of them."""
         return self.fleet.ask(range(1 if isinstance(running, Single) else self.hosts), do, **order)
@@ -129,6 +143,7 @@ class _Times:
 def _at_rate(
     cluster: Cluster,
     programs: _Programs,
+    peers: Sequence[PeerProcess],
     plan: Plan,
     tokens: int,
     mbps: float,
@@ -142,7 +157,9 @@ def _at_rate(
     for name in ("", *plan.disturbances):
         steady_s = {strategy: of_one.medians()[0] for strategy, of_one in steady.items()}
         around = _undisturbed if not name else functools.partial(_disturbed, name, cluster, plan, mbps, steady_s)
-        times = _in_turns(cluster, programs, plan, around, functools.partial(_say, progress, name))
+        beside = [] if name else peers  # what disturbs links and the last host is not for them
+        say = functools.partial(_say, progress, name)
+        times, beside_s = _in_turns(cluster, programs, beside, plan, tokens, around, say)
         steady = steady or times
         found = [
             row(
@@ -152,7 +169,20 @@ def _at_rate(
             )
             for strategy, of_one in times.items()
         ]  # fmt: skip
+        found += [
+            peer_row(
+                peer, plan, tokens, mbps, total_s=statistics.median(seconds), spread_s=_spread(seconds),
+                repeats=len(seconds), measured=True, emulated=True, disturbance=name,
+            )
+            for peer, seconds in zip(beside, beside_s, strict=True)
+        ]  # fmt: skip
         rows += with_speedups(found)
+    if plan.profile:
+        of = {one["strategy"]: one for one in rows if not one["disturbance"]}
+        for strategy in plan.strategies:
+            spec = strategy.spec()
+            progress(f"{spec}, under the profiler")
+            of[spec]["profile"] = programs.profile(strategy, Path(plan.profile) / folder_name(spec, tokens, mbps))
     return rows
 
 
@@ -174,11 +204,15 @@ def _say(progress: Progress, name: str, what: str) -> None:
 def _in_turns(
     cluster: Cluster,
     programs: _Programs,
+    peers: Sequence[PeerProcess],
     plan: Plan,
+    tokens: int,
     around: Callable[[Strategy], contextlib.AbstractContextManager[None]],
     progress: Progress,
-) -> dict[Strategy, _Times]:
+) -> tuple[dict[Strategy, _Times], list[list[float]]]:
+    """What the repeats of each strategy took and sent, and the seconds of each peer's."""
     times = {strategy: _Times() for strategy in plan.strategies}
+    beside: list[list[float]] = [[] for _ in peers]
     for repeat in range(-_SETTLE_RUNS, plan.repeats):
         for strategy, of_one in times.items():
             progress(f"{strategy.spec()}, {max(0, repeat + 1)} of {plan.repeats}")
@@ -195,7 +229,12 @@ def _in_turns(
                 of_one.sent.append(_most_sent(before, between))
             if counted and not alone:  # a silent run meets, too, and sends nothing after that
                 of_one.meeting.append(_most_sent(between, cluster.counters()))
-    return times
+        for peer, of_peer in zip(peers, beside, strict=True):
+            progress(f"{peer.peer.name}, {max(0, repeat + 1)} of {plan.repeats}")
+            seconds = peer.run(tokens)
+            if repeat >= 0:
+                of_peer.append(seconds)
+    return times, beside
 
 
 def _most_sent(before: Sequence[Counters], after: Sequence[Counters]) -> Counters:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from thinwire.benchmark.peers import Peer
 from thinwire.strategies import Strategy
 from thinwire.strategies.balance import Split
 
@@ -19,6 +20,8 @@ class Plan:
         split: each host's share of the tokens, or one balanced for each strategy; even if None.
         codebooks: folders by strategy, of those that learn; random ones where there is none.
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
+        profile: folder for profiles of one more pass of each strategy, length and rate; none if empty.
+        peers: other programs, in turn with the strategies.
     """
 
     model: str
@@ -32,6 +35,8 @@ class Plan:
     split: Split = None
     codebooks: dict[str, str] = dataclasses.field(default_factory=dict)
     disturbances: tuple[str, ...] = ()
+    profile: str = ""
+    peers: tuple[Peer, ...] = ()
 
     @property
     def hosts(self) -> int:

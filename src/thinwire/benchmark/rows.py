@@ -1,13 +1,20 @@
 """A row of a benchmark: what a strategy computes and sends, what it took, and how far that is from the floor."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from thinwire.benchmark.floor import floor_s, model_flops
+from thinwire.benchmark.floor import floor_s, link_s, model_flops
+from thinwire.benchmark.peers import PeerProcess
 from thinwire.benchmark.plan import Plan
 from thinwire.engine import Engine
 
 BASELINES = ("single", "sequence:float32", "tensor:float32")
+VS_PEER = "speedup_vs_peer_"
+_NOT_OF_PEERS = (
+    "compute_s", "wire_s", "link_s", "encode_s", "decode_s", "floor_s", "ratio_to_floor", "bytes_ledger",
+    "bytes_interface", "packets_interface", "messages", "flops_per_second", "round_trip_s", "same_output",
+)  # fmt: skip
 
 
 def facts_of(engine: Engine, tokens: int) -> dict[str, Any]:
@@ -56,6 +63,7 @@ def row(
         "total_s": total_s,
         "compute_s": compute_s,
         "wire_s": max(0.0, total_s - compute_s),
+        "link_s": link_s(sent, mbps, facts["rounds"], round_trip_s),
         "floor_s": floor,
         "ratio_to_floor": total_s / floor,
         "bytes_ledger": max(sent),
@@ -66,11 +74,33 @@ def row(
     }
 
 
+def peer_row(peer: PeerProcess, plan: Plan, tokens: int, mbps: float | int, **more: Any) -> dict[str, Any]:
+    """The row of a peer: what does not apply to another program is None.
+
+    Args:
+        more: what was measured: at least ``total_s``.
+    """
+    return {
+        "strategy": peer.peer.name,
+        "codec": "",
+        "bits_per_token_per_layer": None,
+        "hosts": 1,
+        "cpu": list(plan.cpu[:1]),
+        "mbps": mbps,
+        "tokens": tokens,
+        "dtype": peer.facts.get("dtype"),
+        **dict.fromkeys(_NOT_OF_PEERS),
+        "peer": {**peer.facts, "command": shlex.join(peer.peer.command)},
+        **more,
+    }
+
+
 def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of one rate and length with their speedups over the baselines among them."""
+    """The rows of one rate and length with their speedups over the baselines and peers among them."""
     seconds = {row["strategy"]: row["total_s"] for row in rows}
+    over = {f"speedup_vs_{spec.replace(':', '_')}": spec for spec in BASELINES}
+    over |= {f"{VS_PEER}{row['strategy']}": row["strategy"] for row in rows if row.get("peer")}
     for one in rows:
-        for spec in BASELINES:
-            name = f"speedup_vs_{spec.replace(':', '_')}"
+        for name, spec in over.items():
             one[name] = seconds[spec] / one["total_s"] if spec in seconds else None
     return rows

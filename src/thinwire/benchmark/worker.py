@@ -13,7 +13,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from jax.experimental import multihost_utils
 
 from thinwire.benchmark.coding import coding_seconds
 from thinwire.benchmark.inputs import codecs_of, inputs_of
+from thinwire.benchmark.recording import record, truly_named
 from thinwire.benchmark.rows import facts_of
 from thinwire.cluster.rendezvous import join, leave
 from thinwire.engine import Engine
@@ -86,6 +88,12 @@ class Worker:
         here = np.asarray(out["logits"].addressable_shards[0].data)
         return {"seconds": seconds, "output_sha256": hashlib.sha256(here.tobytes()).hexdigest()}
 
+    def profile(self, strategy: str, folder: str) -> dict[str, Any]:
+        """Runs a prepared pass under the profiler, which leaves its files in a folder."""
+        engine, inputs_T = self.engines[strategy, False], self.inputs[strategy, False]
+        meet = lambda: None if isinstance(engine.where, int) else multihost_utils.sync_global_devices("begin")
+        return {"seconds": record(engine, inputs_T, Path(folder), jax.process_index(), meet)}
+
     def coding(self, strategy: str) -> dict[str, Any]:
         """Seconds of a pass that go into encoding own rows and decoding the others', each timed alone."""
         return coding_seconds(self.engines[strategy, False], len(self.inputs[strategy, False]))
@@ -119,18 +127,15 @@ ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "open": Worker.open,
     "prepare": Worker.prepare,
     "run": Worker.run,
+    "profile": Worker.profile,
     "coding": Worker.coding,
     "gemm": Worker.gemm,
     "forget": Worker.forget,
 }
 
 
-def main() -> None:
-    """Serves until standard input ends."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # whoever prints in Python shall not disturb the lines
-    join()
-    jax.devices()  # the hosts tell each other of their devices: all of them now, before one is asked something alone
-    worker = Worker()
+def serve(worker: Worker, answers: TextIO) -> None:
+    """Answers a line for a line of standard input."""
     for line in sys.stdin:
         order = json.loads(line)
         try:
@@ -138,6 +143,15 @@ def main() -> None:
         except ThinwireError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # whoever prints in Python shall not disturb the lines
+    join()
+    jax.devices()  # the hosts tell each other of their devices: all of them now, before one is asked something alone
+    with truly_named():
+        serve(Worker(), answers)
     leave()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from thinwire.benchmark.disturbances import DISTURBANCES
 from thinwire.benchmark.floor import DESCRIPTION
 from thinwire.benchmark.measure import measure
+from thinwire.benchmark.peers import parse_peers
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.predicted import predict
 from thinwire.cli import console, inputs
@@ -14,9 +15,19 @@ from thinwire.cluster.tools import missing_for_emulation
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.planning.latency import DESCRIPTION as LATENCY_MODEL
-from thinwire.reports.bench import bench_markdown, bench_table, by_strategy, parts_plot, what, write_bench_html
+from thinwire.reports.bench import (
+    bench_markdown,
+    bench_table,
+    by_strategy,
+    parts_plot,
+    peer_remarks,
+    what,
+    write_bench_html,
+)
+from thinwire.reports.files import check_folder
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import latency_plot, save_figure
+from thinwire.reports.profile import profile_table, profile_title
 from thinwire.reports.sections import write_section
 from thinwire.strategies import Single, Strategy, parse_strategies
 from thinwire.strategies.balance import Balanced, shares_of
@@ -32,6 +43,15 @@ thinwire bench --predict --strategies single,sequence:float32,sequence:vq:groups
 """
 DEFAULT_STRATEGIES = "single,sequence:float32,sequence:int8,sequence:vq:groups=1,sequence:vq:groups=32,tensor:float32"
 MEASURED = "Measured: real processes on emulated hosts of this machine, each with its own address, CPU share and link."
+PROFILED = (
+    "Profiled passes are slower than timed ones. most, least: seconds of the host that spent most in a scope, and of "
+    "the one that spent least; what a host spends more on the exchange than another it waits. Each folder is a log "
+    "folder for xprof; trace.json.gz in it is for ui.perfetto.dev, all hosts side by side."
+)
+PROFILED_TOGETHER = (
+    "Profiled: all devices' work in one program on this machine, without links. Each folder is a log folder for xprof; "
+    "trace.json.gz in it is for ui.perfetto.dev."
+)
 PREDICTED = "Predicted, not measured: hosts were not emulated. "
 
 
@@ -54,6 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure again while: drop (all links fall to a tenth in mid-run), slow (the last host at half its share)",
     )  # fmt: skip
     parser.add_argument("--loss", default="0", metavar="P", help="share of packets that every host loses (default: 0)")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME=COMMAND",
+        help="another program beside them on host 0, in turn with them (see docs/performance.md); repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--profile", metavar="DIR",
+        help="one more pass of each strategy under JAX's profiler: traces for xprof and Perfetto, seconds by scope",
+    )  # fmt: skip
     parser.add_argument("--predict", action="store_true", help="predict instead of measuring; needs no root")
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
     parser.add_argument("--html", metavar="FILE", help="write a report with plots, in one file")
@@ -67,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
     rows = document["rows"]
     console.show(bench_table(rows, f"{document['model']}: {what(document)}"))
     console.remark(document["note"])
+    for line in peer_remarks(rows):
+        console.remark(line)
+    if args.profile is not None:
+        show_profiles(document)
     if args.html is not None:
         write_bench_html(args.html, document)
         console.say(f"report: {args.html}")
@@ -81,11 +113,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def show_profiles(document: dict[str, Any]) -> None:
+    """Seconds by named scope of each profiled pass, and where its files are."""
+    for row in document["rows"]:
+        if "profile" in row:
+            console.say(profile_title(row))
+            console.show(profile_table(row))
+    console.remark(PROFILED if document["measured"] else PROFILED_TOGETHER)
+
+
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """The rows, and everything that a reader needs to make them again."""
     strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
     inputs.check_outputs(args.json, args.html, args.plot, args.docs)
     inputs.check_section(args.docs, args.section)
+    if args.profile is not None:
+        check_folder(args.profile)
+    peers = parse_peers(args.peer)
     specs = parse_hosts(args.hosts, args.cpu, "100", args.loss)
     disturbances = tuple(dict.fromkeys(name for name in args.disturb.split(",") if name))
     for name in disturbances:
@@ -101,6 +145,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     if args.repeats < 1:
         raise ThinwireError(f"--repeats is {args.repeats}; one repeat is the least.")
     missing = "predictions were asked for" if args.predict else missing_for_emulation()
+    if missing is not None and peers:
+        raise ThinwireError(f"--peer runs programs on an emulated host, and there is none ({missing}); leave it out.")
     if missing is None and (warning := too_much_cpu(specs)):
         console.remark(f"warning: {warning}")
     model = inputs.open_model(args.model)
@@ -117,6 +163,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         codebooks=codebooks(model, strategies, args.hosts),
         disturbances=disturbances,
         loss=tuple(spec.loss for spec in specs),
+        profile=args.profile or "",
+        peers=peers,
     )
     document: dict[str, Any] = {
         "model": model.name,

@@ -54,6 +54,7 @@ class Cluster:
         port: int | None = None,
         start_timeout_s: float | int = DEFAULT_START_TIMEOUT_S,
         cwd: str | Path | None = None,
+        hosts: Sequence[int] | None = None,
     ) -> Running:
         """Start one process a host; to be used as a context manager, which ends them.
 
@@ -66,6 +67,7 @@ class Cluster:
             port: where host 0 listens; a free one if left out.
             start_timeout_s: seconds until all must have joined, for programs that call `rendezvous.join()`.
             cwd: the folder to start in.
+            hosts: only these, of which the first is host 0 to the program; all if left out.
 
         Raises:
             ThinwireError: if the program is not there or the port is in use.
@@ -78,7 +80,8 @@ class Cluster:
             raise ThinwireError(f"There is no program {command[0]!r}: give its path, or install it.")
         chosen = self._free_port() if port is None else self._check_port(port)
         run = f"run-{os.getpid()}-{next(_numbers)}"
-        groups = [cpu.host_group(self.name, host) / run for host in range(len(self.specs))]
+        chosen_hosts = list(range(len(self.specs))) if hosts is None else [one for n in hosts for one in self._which(n)]
+        groups = [cpu.host_group(self.name, host) / run for host in chosen_hosts]
         idle_group = cpu.cluster_group(self.name) / f"idle-{run}"
         processes: list[subprocess.Popen] = []
         fillers: list[subprocess.Popen] = []
@@ -104,11 +107,12 @@ class Cluster:
             [*_BARE_PYTHON, _KEEPER, *map(str, (*groups, idle_group))], stdin=subprocess.PIPE, start_new_session=True
         )
         try:
-            for core in cpu.shared_cores([spec.cpu for spec in self.specs], self._cores):
+            shares, dealt = [self.specs[n].cpu for n in chosen_hosts], [self._cores[n] for n in chosen_hosts]
+            for core in cpu.shared_cores(shares, dealt):
                 place = (str(os.getpid()), str(idle_group), str(core))
                 fillers.append(subprocess.Popen([*_BARE_PYTHON, _FILLER, *place], start_new_session=True))
-            for host, group in enumerate(groups):
-                meeting = Rendezvous(self.addresses[0], chosen, len(groups), host, start_timeout_s)
+            for number, (host, group) in enumerate(zip(chosen_hosts, groups, strict=True)):
+                meeting = Rendezvous(self.addresses[chosen_hosts[0]], chosen, len(groups), number, start_timeout_s)
                 cores = ",".join(map(str, self._cores[host]))
                 space = namespaces.host_namespace(self.name, host)
                 place = (str(os.getpid()), str(group), cores, space, f"h{host}")
@@ -123,7 +127,7 @@ class Cluster:
                         **IN_LINES,
                     )
                 )
-            return Running(processes, [f"h{host}" for host in range(len(groups))], signal_all, clear, error_sink)
+            return Running(processes, [f"h{host}" for host in chosen_hosts], signal_all, clear, error_sink)
         except BaseException:
             with uninterrupted():
                 for process in processes:

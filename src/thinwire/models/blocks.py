@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -68,6 +69,7 @@ def attention_call(
     """
     d = w["wq"].shape[-1]
 
+    @jax.named_scope("project")
     def project(rows_TD, which):
         return jnp.einsum("td,dhe->the", rows_TD, w[f"w{which}"]) + w[f"b{which}"][None]
 

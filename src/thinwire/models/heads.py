@@ -1,8 +1,10 @@
 """How heads become a row again."""
 
+import jax
 from jaxtyping import Array, Float
 
 
+@jax.named_scope("project")
 def merge_heads(o_THd: Float[Array, "T H d"], w_HdD: Float[Array, "H d D"]) -> Float[Array, "T D"]:
     """The outputs of all heads through the output projection, in the projection's type.
 

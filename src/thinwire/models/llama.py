@@ -104,6 +104,7 @@ def _layer(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: 
 
 
 def _attention_call(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: LayerScope) -> AttentionCall:
+    @jax.named_scope("project")
     def project(rows_TD, weight):
         return jnp.einsum("td,dhe->the", rows_TD, weight)
 

@@ -47,6 +47,7 @@ def run_layers(
     Returns:
         The rows of the strategy's layout behind the last layer, and what the strategy emitted, stacked over layers.
     """
+    embed = jax.named_scope("embed")(embed)
     known_T = inputs_T if prompt is None else prompt
 
     def inputs(position_T):
@@ -102,7 +103,7 @@ def _loop(step: Callable, carry: Any, which: range, unrolled: bool) -> tuple[Any
             return lax.scan(step, carry, jnp.arange(which.start, which.stop))
     emitted = []
     for index in which:
-        with ledger.layers(range(index, index + 1)):
+        with ledger.layers(range(index, index + 1)), jax.named_scope(f"layer_{index}"):
             carry, of_layer = step(carry, index)
         emitted.append(of_layer)
     return carry, jax.tree.map(lambda *layers: jnp.stack(layers), *emitted)

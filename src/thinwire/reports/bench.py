@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
+from thinwire.benchmark.rows import VS_PEER
 from thinwire.reports.files import write_text
 from thinwire.reports.html import page, picture
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.plots import DARK, LIGHT, Theme, canvas, latency_plot
-from thinwire.reports.rows import Row, as_bytes, as_mbps, as_seconds, as_times
+from thinwire.reports.rows import Row, as_bytes, as_count, as_mbps, as_seconds, as_times
 
 Show = Callable[[Row], str]
 COLUMNS: dict[str, Show] = {
@@ -28,20 +29,21 @@ COLUMNS: dict[str, Show] = {
     "vs float32": lambda row: as_times(row["speedup_vs_sequence_float32"]),
     "vs tensor": lambda row: as_times(row["speedup_vs_tensor_float32"]),
     "floor": lambda row: as_seconds(row["floor_s"]),
-    "ratio": lambda row: f"{row['ratio_to_floor']:.2f}",
+    "ratio": lambda row: "–" if row["ratio_to_floor"] is None else f"{row['ratio_to_floor']:.2f}",
     "sent": lambda row: as_bytes(row["bytes_ledger"]),
     "interface": lambda row: as_bytes(row["bytes_interface"]),
-    "messages": lambda row: f"{row['messages']:,}",
+    "messages": lambda row: as_count(row["messages"]),
     "same": lambda row: "–" if row["same_output"] is None else "yes" if row["same_output"] else "no",
 }
 SHORT = ("strategy", "Mbps", "total", "compute", "wire, wait", "vs single", "ratio", "sent")
-PARTS = ("compute", "encode", "decode", "wire and wait")
+PARTS = ("compute", "encode", "decode", "wire", "wait")
 MEANING = (
     "total: median seconds of a pass, from when all hosts have begun until the last is done; ±: half the distance of "
     "its quartiles; compute: the same program without sending; vs float32 and vs tensor: the speedup over "
     "sequence:float32 and tensor:float32; sent: by one host, as the ledger says, and as its interface counted; same: "
     "every pass gave the same output, bit for bit; (drop): all links fell to a tenth in mid-run, (slow): "
-    "the last host had half of its share"
+    "the last host had half of its share; in bars the wire is the bytes at the rate of the link and the round trips, "
+    "and waiting what else a pass takes longer than without sending"
 )
 
 
@@ -67,7 +69,8 @@ def bench_markdown(document: Mapping[str, Any]) -> str:
     """The rows below what was measured and how."""
     body = [[f"`{cells(row)[0]}`", *cells(row)[1:]] for row in document["rows"]]
     head = markdown_head(document, what(document))
-    return head + markdown_table(list(COLUMNS), body) + f"\n{MEANING}; {document['floor']}.\n"
+    remarks = "".join(f"\n{line}.\n" for line in peer_remarks(document["rows"]))
+    return head + markdown_table(list(COLUMNS), body) + f"\n{MEANING}; {document['floor']}.\n" + remarks
 
 
 def what(document: Mapping[str, Any]) -> str:
@@ -92,25 +95,44 @@ def by_strategy(rows: Sequence[Row], tokens: int, how: str = "measured") -> list
     return list(found.values())
 
 
+def parts_of(row: Row) -> dict[str, float]:
+    """Seconds of each of ``PARTS``; together the pass."""
+    encode, decode = row["encode_s"] or 0.0, row["decode_s"] or 0.0
+    local = row["total_s"] if row["compute_s"] is None else min(row["compute_s"], row["total_s"])
+    wire = min(row["wire_s"] or 0.0, row["link_s"] or 0.0)
+    compute = max(0.0, local - encode - decode)
+    return dict(zip(PARTS, (compute, encode, decode, wire, (row["wire_s"] or 0.0) - wire), strict=True))
+
+
+def peer_remarks(rows: Sequence[Row]) -> list[str]:
+    """Beside each peer, how much faster the strategies were, a line a peer, length and rate."""
+    lines = []
+    for peer in (row for row in rows if row.get("peer")):
+        beside = [row for row in rows if _group(row) == _group(peer) and not (row.get("peer") or row["disturbance"])]
+        ratio = f"{VS_PEER}{peer['strategy']}"
+        found = ", ".join(f"{row['strategy']} {as_times(row[ratio])}" for row in beside)
+        lines.append(f"vs {peer['strategy']}, {peer['tokens']:,} tokens, {as_mbps(peer['mbps'])}: {found}")
+    return lines
+
+
 def parts_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
-    """What a pass of each strategy is made of: computing, encoding, decoding, and the wire with the waiting for it."""
+    """What a pass of each strategy is made of; a peer's is computing.
+
+    The wire is what the bytes take at the rate of the link, and the round trips; what else a pass takes longer than
+    the same program without sending is waiting.
+    """
     figure, axes = canvas(theme, "Where the time goes", _subtitle(rows), left=0.34)
     labels = [f"{COLUMNS['strategy'](row)}  {as_mbps(row['mbps'])}" for row in rows]
-    coding = [row["encode_s"] + row["decode_s"] for row in rows]
-    values = {
-        "compute": [max(0.0, row["compute_s"] - c) for row, c in zip(rows, coding, strict=True)],
-        "encode": [row["encode_s"] for row in rows],
-        "decode": [row["decode_s"] for row in rows],
-        "wire and wait": [row["wire_s"] for row in rows],
-    }
+    values = {part: [parts_of(row)[part] for row in rows] for part in PARTS}
     start = [0.0] * len(rows)
     for part, colour in zip(PARTS, theme.palette, strict=False):
         axes.barh(labels, values[part], left=start, color=colour, label=part, height=0.62)
         start = [a + b for a, b in zip(start, values[part], strict=True)]
     shown = sorted(start)[-1] if len(start) < 3 else 1.15 * sorted(start)[-max(2, len(start) // 4)]
-    axes.set_xlim(0, max(shown, 1.25 * max((row["floor_s"] for row in rows), default=0)))
+    axes.set_xlim(0, max(shown, 1.25 * max((row["floor_s"] or 0 for row in rows), default=0)))
     for n, (row, end) in enumerate(zip(rows, start, strict=True)):
-        axes.plot([row["floor_s"]] * 2, [n - 0.38, n + 0.38], color=theme.ink, linewidth=1.6)
+        if row["floor_s"] is not None:
+            axes.plot([row["floor_s"]] * 2, [n - 0.38, n + 0.38], color=theme.ink, linewidth=1.6)
         if end > axes.get_xlim()[1]:
             axes.annotate(
                 f"{as_seconds(end)} →", (0.995, n), xycoords=("axes fraction", "data"), ha="right", va="center",
@@ -119,7 +141,7 @@ def parts_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlabel("seconds of one forward; the mark is the floor")
-    axes.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=theme.ink, ncols=4, bbox_to_anchor=(1, 1))
+    axes.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=theme.ink, ncols=5, bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -136,6 +158,7 @@ def bench_html(document: Mapping[str, Any]) -> str:
         f'<p class="promise"><strong>{escape(document["note"])}</strong> {escape(meaning)}.</p>',
         f"<pre>{escape(document['command'])}</pre>",
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>',
+        *(f"<p>{escape(line)}</p>" for line in peer_remarks(rows)),
     ]
     for tokens in sorted({row["tokens"] for row in rows}):
         chosen = [row for row in rows if row["tokens"] == tokens]
@@ -144,7 +167,7 @@ def bench_html(document: Mapping[str, Any]) -> str:
         if len({row["mbps"] for row in chosen}) > 1:
             alt = f"{how.capitalize()} seconds of a forward pass over the rate of the links, a line for every strategy."
             parts.append(picture(latency_plot(lines, LIGHT, how), latency_plot(lines, DARK, how), alt))
-        alt = "Seconds of computing, encoding, decoding and waiting for the wire, a bar for every strategy and rate."
+        alt = "Seconds of computing, encoding, decoding, the wire and waiting, a bar for every strategy and rate."
         parts.append(picture(parts_plot(chosen, LIGHT), parts_plot(chosen, DARK), alt))
     return page(heading, parts, document)
 

@@ -12,6 +12,7 @@ from thinwire.strategies.base import LayerScope
 from thinwire.wire import collectives
 
 
+@jax.named_scope("attend")
 def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gathered_N):
     """Attends to own and shared rows exactly and to the other devices' as ``strategy`` decodes their payloads.
 

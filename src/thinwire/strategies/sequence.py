@@ -173,7 +173,7 @@ class Sequence(Strategy):
         return self.kept(scope, own, self.decode(scope, call, own, me) if self.keeps(scope) else None)
 
     def in_order(self, scope: LayerScope, mine, theirs_O, step: int = 1):
-        """What is wanted of all devices, by device: of this one and of the others, ``step`` by step round the circle."""
+        """What is wanted of this device and of the others, step by step round the circle, put in order of devices."""
         count, me = scope.setting.layout.devices, collectives.device_index()
         order = step * (jnp.arange(count) - me) % count
         join = lambda own, theirs_OX: jnp.take(jnp.concatenate([own[None], theirs_OX]), order, axis=0, mode="clip")

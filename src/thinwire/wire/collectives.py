@@ -26,6 +26,7 @@ def device_count() -> int:
     return lax.axis_size(AXIS)
 
 
+@jax.named_scope("exchange")
 def all_gather(payload: Payload, site: str) -> Payload:
     """``[R/n] -> N [R/n]``: every device gets every device's payload, in order, as a leading axis."""
     packet = message.join(payload)
@@ -35,6 +36,7 @@ def all_gather(payload: Payload, site: str) -> Payload:
     return jax.vmap(lambda one: message.part(one, payload))(gathered)
 
 
+@jax.named_scope("exchange")
 def ring_shift(payload: Payload, site: str) -> Payload:
     """``[R/n] -> [R/(n−1)]``: every device hands its payload to the next and gets the previous one's."""
     packet = message.join(payload)
@@ -43,6 +45,7 @@ def ring_shift(payload: Payload, site: str) -> Payload:
     return message.part(_shift(packet, [(n, (n + 1) % count) for n in range(count)]), payload)
 
 
+@jax.named_scope("exchange")
 def halo(payload: Payload, site: str) -> tuple[Payload, Payload]:
     """``[R/n] -> [R/(n−1)], [R/(n+1)]``: the neighbours' payloads; zeros beyond the two ends."""
     packet = message.join(payload)
@@ -62,10 +65,11 @@ def reduce_scatter(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams,
     count = device_count()
     parts_NTD = _parts(x_TD, count)
     valid_NT = _valid(x_TD.shape[0], count)
-    payload_N = jax.vmap(lambda part, valid: codec.encode(params, part, {"valid": valid}))(parts_NTD, valid_NT)
+    encode, decode = _coder(codec, params)
+    payload_N = jax.vmap(lambda part, valid: encode(part, {"valid": valid}))(parts_NTD, valid_NT)
     received_N = _all_to_all(payload_N, site)
     rows, dim = parts_NTD.shape[1:]
-    decoded_NTD = jax.vmap(lambda payload: codec.decode(params, payload, rows, dim))(received_N)
+    decoded_NTD = jax.vmap(lambda payload: decode(payload, rows, dim))(received_N)
     own = device_index()
     exact = jnp.take(parts_NTD, own, axis=0).astype(jnp.float32)
     return decoded_NTD.at[own].set(exact).sum(axis=0)
@@ -79,10 +83,11 @@ def all_reduce(x_TD: Float[Array, "T D"], codec: Codec, params: CodecParams, sit
     if device_count() == 1:
         return x_TD.astype(jnp.float32)
     rows = x_TD.shape[0]
+    encode, decode = _coder(codec, params)
     sum_TD = reduce_scatter(x_TD, codec, params, site)
     valid_T = _valid(rows, device_count())[device_index()]
-    gathered_N = all_gather(codec.encode(params, sum_TD, {"valid": valid_T}), site)
-    whole_NTD = jax.vmap(lambda payload: codec.decode(params, payload, sum_TD.shape[0], sum_TD.shape[1]))(gathered_N)
+    gathered_N = all_gather(encode(sum_TD, {"valid": valid_T}), site)
+    whole_NTD = jax.vmap(lambda payload: decode(payload, *sum_TD.shape))(gathered_N)
     return whole_NTD.reshape(-1, x_TD.shape[1])[:rows]
 
 
@@ -91,6 +96,7 @@ def part_rows(rows: int, devices: int) -> int:
     return -(-rows // devices)
 
 
+@jax.named_scope("exchange")
 def _all_to_all(payload_N: Payload, site: str) -> Payload:
     """``[N X] -> [N X]``: part m of device n becomes part n of device m."""
     packet_N = jax.vmap(message.join)(payload_N)
@@ -100,6 +106,13 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     received = packet_N if silent() else lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
     unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)
     return jax.vmap(unpack)(received)
+
+
+def _coder(codec: Codec, params: CodecParams):
+    """Encoding and decoding by a codec, named in profiles."""
+    encode = lambda rows, known: codec.encode(params, rows, known)
+    decode = lambda payload, rows, dim: codec.decode(params, payload, rows, dim)
+    return jax.named_scope("encode")(encode), jax.named_scope("decode")(decode)
 
 
 def _open_shift(packet, by):
