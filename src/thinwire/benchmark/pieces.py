@@ -1,0 +1,166 @@
+"""The pieces of a model on one device, each as a small program of its own: what a profile is made of."""
+
+import dataclasses
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from thinwire.attention.partial import finish, merge, nothing, partial_attention
+from thinwire.benchmark.coding import coding_programs
+from thinwire.benchmark.inputs import inputs_of
+from thinwire.codecs.base import Codec
+from thinwire.codecs.floats import Float
+from thinwire.dims import ModelDims
+from thinwire.engine import cast
+from thinwire.models.families import FAMILIES
+from thinwire.planning.profile import Curve, Profile
+from thinwire.planning.work import Coding, tensor_share
+from thinwire.strategies import Setting, Strategy, Tensor
+from thinwire.strategies.base import Traffic
+from thinwire.weights.load import LoadedModel
+from thinwire.wire import collectives
+from thinwire.wire.silence import silence
+
+ROWS = (64, 256, 1024)
+_SLICES, _SLICE_S = 3, 0.15  # longer than the period of a host's CPU quota, by far
+_PARTS = 4  # of a layer split by heads and columns, one of which is measured besides the whole
+_LAYERS = 4  # whose weights are taken in turn, so that they come from memory as in a whole pass
+
+
+def profile_device(
+    model: LoadedModel, coded: Iterable[Coding], dtype: str = "float32", rows: Sequence[int] = ROWS
+) -> Profile:
+    """The profile of the device that runs this, without its links.
+
+    Args:
+        model: whose pieces are measured; its context must be no less than the smallest of ``rows``.
+        coded: uses of codecs.
+        rows: sizes at which each piece is measured, ascending; attention with as many keys.
+    """
+    dims = FAMILIES[model.family].dims(model.config)
+    few = {**model.params, "layers": jax.tree.map(lambda x: x[:_LAYERS], model.params["layers"])}
+    axes = FAMILIES[model.family].param_axes(model.config)
+    parts, sharded = Tensor().shard(few, axes, dims, _PARTS)
+    part = jax.tree.map(lambda x, split: x[0] if split else x, parts, sharded)
+    whole, part = (jax.device_put(cast(params, dtype)) for params in (few, part))
+    curve = lambda seconds: Curve(tuple(rows), tuple(seconds(count) for count in rows))
+    attention = [seconds_of(attention_program(dims, count, count, dtype)) for count in rows]
+    return Profile(
+        model=model.name,
+        dtype=dtype,
+        layer=curve(lambda count: _layer_seconds(model, whole, count)),
+        part=curve(lambda count: _layer_seconds(model, part, count)),
+        part_share=tensor_share(dims, _PARTS),
+        kv_share=dims.kv_flops() / (dims.row_flops() + dims.kv_flops()),
+        attention=Curve(tuple(count**2 for count in rows), tuple(attention)),
+        ends=curve(lambda count: _ends_seconds(model, whole, count)),
+        coding={one.name: curve(functools.partial(_coding_seconds, one)) for one in dict.fromkeys(coded)},
+    )
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Median over slices of time of the mean seconds of a call, as many as fit, after one that is not counted."""
+    jax.block_until_ready(work())
+
+    def mean() -> float:
+        times, begun = 0, time.perf_counter()
+        while not times or time.perf_counter() - begun < _SLICE_S:
+            jax.block_until_ready(work())
+            times += 1
+        return (time.perf_counter() - begun) / times
+
+    return statistics.median(mean() for _ in range(_SLICES))
+
+
+def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float32") -> Callable[[], object]:
+    """One layer's attention of so many rows; of a causal model with a mask, and added to what was seen before."""
+    draw = lambda n, count, heads: jax.random.normal(jax.random.key(n), (count, heads, dims.head), jnp.float32)
+    drawn = draw(0, rows, dims.heads), draw(1, keys, dims.kv_heads), draw(2, keys, dims.kv_heads)
+    arrays = [x.astype(dtype) for x in drawn]
+
+    def attend(q_THd, k_SKd, v_SKd, visible_TS):
+        if not dims.causal:
+            return finish(partial_attention(q_THd, k_SKd, v_SKd, None, dims.head**-0.5, certain=True))
+        part = partial_attention(q_THd, k_SKd, v_SKd, visible_TS, dims.head**-0.5)
+        return finish(merge(nothing(rows, dims.heads, dims.head), part))
+
+    program, visible_TS = jax.jit(attend), jnp.tri(rows, keys, dtype=bool)
+    return lambda: program(*arrays, visible_TS)
+
+
+def _coding_seconds(coding: Coding, rows: int) -> float:
+    return seconds_of(coding_program(coding, rows))
+
+
+def coding_program(coding: Coding, rows: int) -> Callable[[], object]:
+    """One use of a codec on so many random rows, with random codebooks."""
+    params = {name: x[0] for name, x in coding.codec.init_params(jax.random.key(0), 1, coding.dim).items()}
+    if coding.kind != "sum":
+        return dict(zip(("encode", "decode"), coding_programs(coding.codec, params, coding.dim, rows), strict=True))[
+            coding.kind
+        ]
+    x_TD = jax.random.normal(jax.random.key(0), (rows, coding.dim), jnp.float32)
+    with silence((0, coding.devices)):
+        traced = jax.jit(lambda params, x_TD: collectives.all_reduce(x_TD, coding.codec, params, "sum"))
+        program = traced.lower(params, x_TD).compile()
+    return lambda: program(params, x_TD)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoAttention(Strategy):
+    """Everything of a layer but its attention: queries are taken for its outputs."""
+
+    codec: Codec = dataclasses.field(default=Float("float32"))
+    name = "no-attention"
+
+    def attend(self, scope, call):
+        k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
+        scope.emitted["kept"] = {"k": call.rotate(k_TKd, call.position_T), "v": v_TKd}  # or nobody would compute them
+        return call.rotate(call.q_THd, call.position_T)
+
+    def traffic(self, setting):
+        return Traffic((0,), (0,), 0)
+
+    def flops(self, setting):
+        return (setting.layout.tokens * (setting.dims.row_flops() + setting.dims.kv_flops()),)
+
+
+def _layer_seconds(model: LoadedModel, params: Any, rows: int) -> float:
+    """Seconds of one layer without attention for so many rows; weights are taken of one layer after another."""
+    family, strategy = FAMILIES[model.family], _NoAttention()
+    config = dataclasses.replace(model.config, L=1)
+    dims = family.dims(config)
+    setting = Setting(dims, strategy.layout(dims, rows, 1, None))
+    inputs_T, position_T = jnp.asarray(inputs_of(model, rows)), jnp.arange(rows)
+    top = {name: x for name, x in params.items() if name != "layers"}
+
+    def whole(top, layer, inputs_T):
+        return family.forward({**top, "layers": layer}, config, inputs_T, position_T, strategy, setting)
+
+    layers = itertools.cycle([jax.tree.map(lambda x, n=n: (x[n],), params["layers"]) for n in range(_depth(params))])
+    with_layer, before = jax.jit(whole), jax.jit(lambda top, x: family.embed(top, config, x, position_T))
+    entering = seconds_of(lambda: before(top, inputs_T))
+    return max(0.0, seconds_of(lambda: with_layer(top, next(layers), inputs_T)) - entering)
+
+
+def _ends_seconds(model: LoadedModel, params: Any, rows: int) -> float:
+    """Seconds of what enters layer 0 for so many rows, and of the output for one."""
+    family, position_T = FAMILIES[model.family], jnp.arange(rows)
+    top = {name: x for name, x in params.items() if name != "layers"}
+
+    def ends(top, inputs_T):
+        x_TD = family.embed(top, model.config, inputs_T, position_T)
+        return x_TD, family.unembed(top, x_TD[-1:])
+
+    program, inputs_T = jax.jit(ends), jnp.asarray(inputs_of(model, rows))
+    return seconds_of(lambda: program(top, inputs_T))
+
+
+def _depth(params: Any) -> int:
+    return len(jax.tree.leaves(params["layers"])[0])
