@@ -5,9 +5,9 @@
     sudo python -m eval.latency_model --rows bench.json        profiles hosts like those of `thinwire bench --json`
     python -m eval.latency_model --rows bench.json --profiles latency.json
 
-For every model, number of hosts and length the hosts first measure pieces of one layer and exchanges of bytes, which is
-all that predictions come from; then passes are measured as `thinwire bench` does. The cores of this machine are
-shared out evenly, so that two hosts on two cores have one each. --resume keeps what the file of --json has already.
+For every model and number of hosts, the hosts first measure pieces of one layer and exchanges of bytes, which is all
+that predictions come from; then passes are measured, length by length, as `thinwire bench` does. The cores of this
+machine are shared out evenly, so that two hosts on two cores have one each. --resume keeps what the file of --json has.
 """
 
 import argparse
@@ -122,18 +122,22 @@ def grid(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     missing = [plan for plan in plans if not find(done, plan)]
     if missing:
         require_emulation()
+    known = list(done)
     with console.progress("latency model", len(plans)) as bar:
         for plan in plans:
             title = f"{plan.model}, {plan.hosts} hosts, {plan.tokens[0]} tokens"
-            yield find(done, plan) or measured(
-                plan, models[plan.model], lambda what, t=title: bar.describe(f"{t}: {what}")
-            )
+            cell = find(known, plan)
+            if cell is None:
+                cell = measured(plan, models[plan.model], known, lambda what, t=title: bar.describe(f"{t}: {what}"))
+                known.append(cell)
+            yield cell
             bar.advance()
 
 
-def measured(plan: Plan, model: LoadedModel, progress) -> dict[str, Any]:
-    """A cell: profiles first, then rows, on hosts of the same kind."""
-    profiles = profile_hosts(plan, progress=progress)
+def measured(plan: Plan, model: LoadedModel, known: Sequence[dict[str, Any]], progress) -> dict[str, Any]:
+    """A cell: the profiles of such hosts, unless another length has them, and then rows on hosts of the same kind."""
+    kin = next((cell for cell in known if alike(cell, facts(plan), {"tokens"})), None)
+    profiles = [from_plain(one) for one in kin["profiles"]] if kin else profile_hosts(plan, progress=progress)
     rows = measure(plan, progress)
     return cell_of(plan, model, profiles, rows)
 
@@ -161,8 +165,12 @@ def facts(plan: Plan) -> dict[str, Any]:
 
 def find(cells: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any] | None:
     """The cell of this plan among those that were measured before."""
-    wanted = facts(plan)
-    return next((cell for cell in cells if all(cell[name] == wanted[name] for name in CELL)), None)
+    return next((cell for cell in cells if alike(cell, facts(plan), set())), None)
+
+
+def alike(cell: Mapping[str, Any], wanted: Mapping[str, Any], but: set[str]) -> bool:
+    """Whether a cell is of the same but for the facts of these names."""
+    return all(cell[name] == wanted[name] for name in CELL if name not in but)
 
 
 def of_file(args: argparse.Namespace) -> Iterator[dict[str, Any]]:

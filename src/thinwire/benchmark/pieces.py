@@ -28,7 +28,8 @@ from thinwire.wire import collectives
 from thinwire.wire.silence import silence
 
 ROWS = (64, 256, 1024)
-_SLICES, _SLICE_S = 3, 0.15  # longer than the period of a host's CPU quota, by far
+_SLICES, _SLICE_S = 3, 0.1  # longer than the period of a host's CPU quota, by far
+_LONG_S = 1.0  # a call of so long needs no second slice
 _PARTS = 4  # of a layer split by heads and columns, one of which is measured besides the whole
 _LAYERS = 4  # whose weights are taken in turn, so that they come from memory as in a whole pass
 
@@ -59,14 +60,16 @@ def profile_device(
         part_share=tensor_share(dims, _PARTS),
         kv_share=dims.kv_flops() / (dims.row_flops() + dims.kv_flops()),
         attention=Curve(tuple(count**2 for count in rows), tuple(attention)),
-        ends=curve(lambda count: _ends_seconds(model, whole, count)),
-        coding={one.name: curve(functools.partial(_coding_seconds, one)) for one in dict.fromkeys(coded)},
+        ends=curve(lambda count: ends_seconds(model, whole, count)),
+        coding={one.name: curve(functools.partial(coding_seconds_of, one)) for one in dict.fromkeys(coded)},
     )
 
 
 def seconds_of(work: Callable[[], object]) -> float:
     """Median over slices of time of the mean seconds of a call, as many as fit, after one that is not counted."""
+    begun = time.perf_counter()
     jax.block_until_ready(work())
+    slices = 1 if time.perf_counter() - begun > _LONG_S else _SLICES
 
     def mean() -> float:
         times, begun = 0, time.perf_counter()
@@ -75,7 +78,7 @@ def seconds_of(work: Callable[[], object]) -> float:
             times += 1
         return (time.perf_counter() - begun) / times
 
-    return statistics.median(mean() for _ in range(_SLICES))
+    return statistics.median(mean() for _ in range(slices))
 
 
 def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float32") -> Callable[[], object]:
@@ -94,17 +97,26 @@ def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float
     return lambda: program(*arrays, visible_TS)
 
 
-def _coding_seconds(coding: Coding, rows: int) -> float:
+def coding_seconds_of(coding: Coding, rows: int) -> float:
+    """Seconds of one use of a codec on so many rows."""
     return seconds_of(coding_program(coding, rows))
+
+
+def _random_params(codec: Codec, dim: int) -> dict[str, Any]:
+    return {name: x[0] for name, x in codec.init_params(jax.random.key(0), 1, dim).items()}
+
+
+@functools.lru_cache(maxsize=8)  # decoding needs what was encoded: one compilation for both
+def _both_ways(codec: Codec, dim: int, rows: int) -> tuple[Callable, Callable]:
+    return coding_programs(codec, _random_params(codec, dim), dim, rows)
 
 
 def coding_program(coding: Coding, rows: int) -> Callable[[], object]:
     """One use of a codec on so many random rows, with random codebooks."""
-    params = {name: x[0] for name, x in coding.codec.init_params(jax.random.key(0), 1, coding.dim).items()}
     if coding.kind != "sum":
-        return dict(zip(("encode", "decode"), coding_programs(coding.codec, params, coding.dim, rows), strict=True))[
-            coding.kind
-        ]
+        encode, decode = _both_ways(coding.codec, coding.dim, rows)
+        return encode if coding.kind == "encode" else decode
+    params = _random_params(coding.codec, coding.dim)
     x_TD = jax.random.normal(jax.random.key(0), (rows, coding.dim), jnp.float32)
     with silence((0, coding.devices)):
         traced = jax.jit(lambda params, x_TD: collectives.all_reduce(x_TD, coding.codec, params, "sum"))
@@ -149,7 +161,7 @@ def _layer_seconds(model: LoadedModel, params: Any, rows: int) -> float:
     return max(0.0, seconds_of(lambda: with_layer(top, next(layers), inputs_T)) - entering)
 
 
-def _ends_seconds(model: LoadedModel, params: Any, rows: int) -> float:
+def ends_seconds(model: LoadedModel, params: Any, rows: int) -> float:
     """Seconds of what enters layer 0 for so many rows, and of the output for one."""
     family, position_T = FAMILIES[model.family], jnp.arange(rows)
     top = {name: x for name, x in params.items() if name != "layers"}

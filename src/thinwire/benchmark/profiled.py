@@ -47,7 +47,7 @@ def profile_hosts(
         fleet.everybody("open", model=plan.model, dtype=plan.dtype)
         progress("profile: pieces of a layer")
         strategies = [strategy.spec() for strategy in plan.strategies]
-        answers = fleet.everybody("profile", strategies=strategies, hosts=plan.hosts, rows=list(rows))
+        answers = fleet.everybody("profile", strategies=strategies, devices=plan.hosts, rows=list(rows))
         profiles = [from_plain(answer["profile"]) for answer in answers]
         if plan.hosts > 1:
             progress("profile: exchanges")

@@ -110,11 +110,11 @@ class Worker:
 
         return {"flops_per_second": max(rate() for _ in range(_GEMM_SLICES))}
 
-    def profile(self, strategies: list[str], hosts: int, rows: list[int]) -> dict[str, Any]:
-        """Seconds of the pieces of a layer on this host, and of the codecs of strategies on so many hosts."""
+    def profile(self, strategies: list[str], devices: int, rows: list[int]) -> dict[str, Any]:
+        """Seconds of the pieces of a layer on this host, and of the codecs of strategies on so many devices."""
         dims = FAMILIES[self.model.family].dims(self.model.config)
         parsed = [parse_strategy(spec) for spec in strategies]
-        coded = [one for strategy in parsed for one in codings(strategy, dims, hosts)]
+        coded = [one for strategy in parsed for one in codings(strategy, dims, devices)]
         return {"profile": to_plain(profile_device(self.model, coded, self.dtype, rows))}
 
     def exchange(self, size: int) -> dict[str, Any]:

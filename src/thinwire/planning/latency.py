@@ -6,7 +6,7 @@ was measured piece by piece (``thinwire.planning.profile.Profile``), whose work 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from thinwire.strategies.base import Traffic
 
@@ -18,6 +18,7 @@ DESCRIPTION = (
 WorkT = TypeVar("WorkT", contravariant=True)
 
 
+@runtime_checkable
 class Device(Protocol[WorkT]):
     """What the model asks of a device and its link."""
 

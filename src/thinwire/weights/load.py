@@ -48,7 +48,7 @@ def load_model(name: str, progress: Progress | None = None) -> LoadedModel:
     """Load a model.
 
     Args:
-        name: ``shape:NAME`` (``shape:NAME:layers=N`` for another number of layers), a catalogue name, the path of a GGUF
+        name: ``shape:NAME`` (``shape:NAME:layers=N`` for another depth), a catalogue name, the path of a GGUF
             file, a safetensors file or a folder, or a Hub id; tried in this order.
         progress: called while downloading, with bytes so far and bytes in all.
 
