@@ -36,7 +36,7 @@ from thinwire.reports.sections import write_section
 from thinwire.strategies import Single, Strategy, parse_strategies
 from thinwire.weights.load import LoadedModel, for_tokens
 
-MODELS = ("shape:vit-base:layers=4", "shape:smollm2-135m:layers=4")
+MODELS = ("shape:vit-base:layers=3", "shape:smollm2-135m:layers=3")
 STRATEGIES = ("single", "sequence:vq:groups=1", "sequence:vq:groups=32:size=64", "sequence:int8", "tensor:int8")
 # What makes two runs of a cell the same.
 CELL = ("model", "hosts", "tokens", "cpu", "mbps", "strategies", "dtype")
@@ -179,11 +179,11 @@ def of_file(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     model = inputs.open_model(bench["model"])
     rows = bench["rows"]
     strategies = parse_strategies(",".join(dict.fromkeys(row["strategy"] for row in rows)))
-    rates, lengths = ({row[name]: None for row in rows} for name in ("mbps", "tokens"))
+    rates, lengths = dict.fromkeys(float(row["mbps"]) for row in rows), dict.fromkeys(row["tokens"] for row in rows)
     split = tuple(bench["split"]) if bench.get("split") else None
     plan = Plan(
-        bench["model"], tuple(strategies), tuple(bench["cpu"]), tuple(rates), tuple(lengths), bench["dtype"],
-        bench["repeats"], split,
+        bench["model"], tuple(strategies), tuple(map(float, bench["cpu"])), tuple(rates), tuple(lengths),
+        bench["dtype"], bench["repeats"], split,
     )  # fmt: skip
     if args.profiles is not None:
         profiles = fitting(args.profiles, plan)

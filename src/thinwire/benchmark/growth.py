@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from thinwire.benchmark.inputs import codecs_of, inputs_of
-from thinwire.benchmark.pieces import coding_seconds_of, ends_seconds, seconds_of
+from thinwire.benchmark.pieces import coding_program, ends_program, seconds_of_all
 from thinwire.codecs import GroupedVQ
 from thinwire.dims import ModelDims
 from thinwire.engine import Engine, cast
@@ -24,7 +24,8 @@ def codec_row(groups: int, size: int, dim: int, rows: int) -> dict[str, Any]:
     """
     codec = GroupedVQ(groups, size)
     codec.check(dim)
-    seconds = {kind: coding_seconds_of(Coding(kind, codec, dim), rows) / rows for kind in ("encode", "decode")}
+    programs = {kind: coding_program(Coding(kind, codec, dim), rows) for kind in ("encode", "decode")}
+    seconds = {kind: taken / rows for kind, taken in seconds_of_all(programs).items()}
     return {
         "codec": codec.spec(),
         "groups": groups,
@@ -61,10 +62,14 @@ def pass_row(
     engine = Engine(short, strategy, devices, codecs_of(strategy, short, None), dtype=dtype, unrolled=True)
     program, arguments = engine.alone(tokens, devices - 1)
     inputs_T = jax.device_put(inputs_of(short, tokens))
-    measured = seconds_of(lambda: program(*arguments, inputs_T))
     rows = engine.layout(tokens).rows + engine.layout(tokens).shared
-    ends = ends_seconds(short, jax.device_put(cast(short.params, dtype)), rows)
-    layer_s = max(0.0, measured - ends)
+    seconds = seconds_of_all(
+        {
+            "pass": lambda: program(*arguments, inputs_T),
+            "ends": ends_program(short, jax.device_put(cast(short.params, dtype)), rows),
+        }
+    )
+    ends, layer_s = seconds["ends"], max(0.0, seconds["pass"] - seconds["ends"])
     whole = dataclasses.replace(engine.dims, layers=layers)
     return {
         "strategy": strategy.spec(),

@@ -5,8 +5,8 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,12 @@ from thinwire.weights.load import LoadedModel
 from thinwire.wire import collectives
 from thinwire.wire.silence import silence
 
+Program = Callable[[], object]  # called for what it takes
+Key = TypeVar("Key", bound=Hashable)
+
 ROWS = (64, 256, 1024)
-_SLICES, _SLICE_S = 3, 0.1  # longer than the period of a host's CPU quota, by far
-_LONG_S = 1.0  # a call of so long needs no second slice
+_TURNS, _SLICE_S = 5, 0.06  # a slice is longer than the period of a host's CPU quota
+_LONG_S = 1.0  # a call of so long is timed once
 _PARTS = 4  # of a layer split by heads and columns, one of which is measured besides the whole
 _LAYERS = 4  # whose weights are taken in turn, so that they come from memory as in a whole pass
 
@@ -50,38 +53,63 @@ def profile_device(
     parts, sharded = Tensor().shard(few, axes, dims, _PARTS)
     part = jax.tree.map(lambda x, split: x[0] if split else x, parts, sharded)
     whole, part = (jax.device_put(cast(params, dtype)) for params in (few, part))
-    curve = lambda seconds: Curve(tuple(rows), tuple(seconds(count) for count in rows))
-    attention = [seconds_of(attention_program(dims, count, count, dtype)) for count in rows]
+    programs: dict[tuple[str, int], Program] = {}
+    for count in rows:
+        programs["attention", count] = attention_program(dims, count, count, dtype)
+        programs["ends", count] = ends_program(model, whole, count)
+        programs["embed", count] = _embed_program(model, whole, count)
+        programs["layer", count] = _layer_program(model, whole, count)
+        programs["part", count] = _layer_program(model, part, count)
+        programs |= {(one.name, count): coding_program(one, count) for one in dict.fromkeys(coded)}
+    seconds = seconds_of_all(programs)
+    curve = lambda name: Curve(tuple(rows), tuple(seconds[name, count] for count in rows))
+    layer = lambda name: Curve(
+        tuple(rows), tuple(max(0.0, seconds[name, count] - seconds["embed", count]) for count in rows)
+    )
     return Profile(
         model=model.name,
         dtype=dtype,
-        layer=curve(lambda count: _layer_seconds(model, whole, count)),
-        part=curve(lambda count: _layer_seconds(model, part, count)),
+        layer=layer("layer"),
+        part=layer("part"),
         part_share=tensor_share(dims, _PARTS),
         kv_share=dims.kv_flops() / (dims.row_flops() + dims.kv_flops()),
-        attention=Curve(tuple(count**2 for count in rows), tuple(attention)),
-        ends=curve(lambda count: ends_seconds(model, whole, count)),
-        coding={one.name: curve(functools.partial(coding_seconds_of, one)) for one in dict.fromkeys(coded)},
+        attention=Curve(tuple(count**2 for count in rows), curve("attention").seconds),
+        ends=curve("ends"),
+        coding={one.name: curve(one.name) for one in dict.fromkeys(coded)},
     )
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Median over slices of time of the mean seconds of a call, as many as fit, after one that is not counted."""
+def seconds_of_all(programs: Mapping[Key, Program]) -> dict[Key, float]:
+    """Seconds of a call of each program: the median over turns, in each of which every one has a slice of time.
+
+    So a neighbour who takes the machine for a while spoils a slice of many programs, and none altogether.
+    """
+    once = {name: _seconds_once(program) for name, program in programs.items()}
+    found: dict[Key, list[float]] = {name: [seconds] if seconds > _LONG_S else [] for name, seconds in once.items()}
+    for _ in range(_TURNS):
+        for name, program in programs.items():
+            if once[name] <= _LONG_S:
+                found[name].append(_mean_seconds(program))
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def _seconds_once(program: Program) -> float:
+    """Of the second call; the first one compiles."""
+    jax.block_until_ready(program())
     begun = time.perf_counter()
-    jax.block_until_ready(work())
-    slices = 1 if time.perf_counter() - begun > _LONG_S else _SLICES
-
-    def mean() -> float:
-        times, begun = 0, time.perf_counter()
-        while not times or time.perf_counter() - begun < _SLICE_S:
-            jax.block_until_ready(work())
-            times += 1
-        return (time.perf_counter() - begun) / times
-
-    return statistics.median(mean() for _ in range(slices))
+    jax.block_until_ready(program())
+    return time.perf_counter() - begun
 
 
-def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float32") -> Callable[[], object]:
+def _mean_seconds(program: Program) -> float:
+    times, begun = 0, time.perf_counter()
+    while not times or time.perf_counter() - begun < _SLICE_S:
+        jax.block_until_ready(program())
+        times += 1
+    return (time.perf_counter() - begun) / times
+
+
+def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float32") -> Program:
     """One layer's attention of so many rows; of a causal model with a mask, and added to what was seen before."""
     draw = lambda n, count, heads: jax.random.normal(jax.random.key(n), (count, heads, dims.head), jnp.float32)
     drawn = draw(0, rows, dims.heads), draw(1, keys, dims.kv_heads), draw(2, keys, dims.kv_heads)
@@ -97,21 +125,16 @@ def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float
     return lambda: program(*arrays, visible_TS)
 
 
-def coding_seconds_of(coding: Coding, rows: int) -> float:
-    """Seconds of one use of a codec on so many rows."""
-    return seconds_of(coding_program(coding, rows))
-
-
 def _random_params(codec: Codec, dim: int) -> dict[str, Any]:
     return {name: x[0] for name, x in codec.init_params(jax.random.key(0), 1, dim).items()}
 
 
 @functools.lru_cache(maxsize=8)  # decoding needs what was encoded: one compilation for both
-def _both_ways(codec: Codec, dim: int, rows: int) -> tuple[Callable, Callable]:
+def _both_ways(codec: Codec, dim: int, rows: int) -> tuple[Program, Program]:
     return coding_programs(codec, _random_params(codec, dim), dim, rows)
 
 
-def coding_program(coding: Coding, rows: int) -> Callable[[], object]:
+def coding_program(coding: Coding, rows: int) -> Program:
     """One use of a codec on so many random rows, with random codebooks."""
     if coding.kind != "sum":
         encode, decode = _both_ways(coding.codec, coding.dim, rows)
@@ -143,36 +166,45 @@ class _NoAttention(Strategy):
         return (setting.layout.tokens * (setting.dims.row_flops() + setting.dims.kv_flops()),)
 
 
-def _layer_seconds(model: LoadedModel, params: Any, rows: int) -> float:
-    """Seconds of one layer without attention for so many rows; weights are taken of one layer after another."""
+def _layer_program(model: LoadedModel, params: Any, rows: int) -> Program:
+    """Embedding and one layer without attention for so many rows; weights are taken of one layer after another."""
     family, strategy = FAMILIES[model.family], _NoAttention()
     config = dataclasses.replace(model.config, L=1)
     dims = family.dims(config)
     setting = Setting(dims, strategy.layout(dims, rows, 1, None))
     inputs_T, position_T = jnp.asarray(inputs_of(model, rows)), jnp.arange(rows)
-    top = {name: x for name, x in params.items() if name != "layers"}
 
     def whole(top, layer, inputs_T):
         return family.forward({**top, "layers": layer}, config, inputs_T, position_T, strategy, setting)
 
-    layers = itertools.cycle([jax.tree.map(lambda x, n=n: (x[n],), params["layers"]) for n in range(_depth(params))])
-    with_layer, before = jax.jit(whole), jax.jit(lambda top, x: family.embed(top, config, x, position_T))
-    entering = seconds_of(lambda: before(top, inputs_T))
-    return max(0.0, seconds_of(lambda: with_layer(top, next(layers), inputs_T)) - entering)
+    depth = len(jax.tree.leaves(params["layers"])[0])
+    layers = itertools.cycle([jax.tree.map(lambda x, n=n: (x[n],), params["layers"]) for n in range(depth)])
+    program, top = jax.jit(whole), _top(params)
+    return lambda: program(top, next(layers), inputs_T)
 
 
-def ends_seconds(model: LoadedModel, params: Any, rows: int) -> float:
-    """Seconds of what enters layer 0 for so many rows, and of the output for one."""
-    family, position_T = FAMILIES[model.family], jnp.arange(rows)
-    top = {name: x for name, x in params.items() if name != "layers"}
+def _embed_program(model: LoadedModel, params: Any, rows: int) -> Program:
+    """What enters layer 0 for so many rows."""
+    family, position_T, top = FAMILIES[model.family], jnp.arange(rows), _top(params)
+    program, inputs_T = jax.jit(lambda top, x: family.embed(top, model.config, x, position_T)), inputs_of(model, rows)
+    return functools.partial(program, top, jnp.asarray(inputs_T))
+
+
+def ends_program(model: LoadedModel, params: Any, rows: int) -> Program:
+    """What enters layer 0 for so many rows, and the output for one.
+
+    Args:
+        model: gives sizes and inputs.
+        params: its weights, on the device.
+    """
+    family, position_T, top = FAMILIES[model.family], jnp.arange(rows), _top(params)
 
     def ends(top, inputs_T):
         x_TD = family.embed(top, model.config, inputs_T, position_T)
         return x_TD, family.unembed(top, x_TD[-1:])
 
-    program, inputs_T = jax.jit(ends), jnp.asarray(inputs_of(model, rows))
-    return seconds_of(lambda: program(top, inputs_T))
+    return functools.partial(jax.jit(ends), top, jnp.asarray(inputs_of(model, rows)))
 
 
-def _depth(params: Any) -> int:
-    return len(jax.tree.leaves(params["layers"])[0])
+def _top(params: Any) -> dict[str, Any]:
+    return {name: x for name, x in params.items() if name != "layers"}

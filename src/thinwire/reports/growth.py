@@ -58,7 +58,7 @@ def findings(document: Mapping[str, Any], fits: Mapping[str, Any]) -> list[str]:
             f"{where}: what grows with T (matrices, norms, coding) costs {as_seconds(law.coefficient(1))} a token and "
             f"layer, what grows with T² (attention) overtakes it at T = {meeting:,.0f}."
         )
-    single = next((law for name, law in layers.items() if name.startswith("single")), None)
+    single = next((law for name, law in layers.items() if name.startswith("layer of single")), None)
     if single is None or single.coefficient(1) <= 0:
         return said
     a_token = single.coefficient(1)
