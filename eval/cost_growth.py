@@ -4,7 +4,8 @@
     python -m eval.cost_growth --parts devices --devices 1,2,4,8 --json growth.json --resume
 
 Nothing is sent. One device's program is run alone, as it would run among N but for what it receives. Passes are
-measured with one layer and extrapolated by the number of layers, so 16,384 tokens take seconds and not minutes.
+measured with one layer and extrapolated by the number of layers, so 16,384 tokens take seconds and not minutes. All
+programs of a part are timed in turns.
 """
 
 import argparse
@@ -13,11 +14,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from thinwire.benchmark.growth import codec_row, device_flops, pass_row, strategy_on
+from thinwire.benchmark.growth import codec_rows, pass_rows, strategy_on
 from thinwire.cli import console, inputs, main
 from thinwire.cli.bench import numbers
 from thinwire.codecs import GroupedVQ
@@ -61,11 +62,9 @@ def run(arguments: list[str]) -> int:
         document |= read_done(args.json, document) if args.resume else dict.fromkeys(PARTS, ())
         check(model, strategies, lists, args.token_devices, args.device_tokens)
         for part in parts:
-            document[part] = []
-            for row in MEASURES[part](model, strategies, lists, args):
-                document[part].append(row)
-                if args.json is not None:
-                    write_json(args.json, document)
+            document[part] = MEASURES[part](model, strategies, lists, args)
+            if args.json is not None:
+                write_json(args.json, document)
     document["laws"] = fits_of(document)
     for one in findings(document, document["laws"]):
         console.say(one)
@@ -98,50 +97,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="by devices; the first of them by tokens (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--cores", type=int, default=1, metavar="C", help="cores to run on (default: 1)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows, after every one of them")
+    parser.add_argument("--json", metavar="FILE", help="write the rows, after every part")
     parser.add_argument("--resume", action="store_true", help="keep the other parts that FILE holds already")
     parser.add_argument("--plot", metavar="FILE", help="draw all of it as PNG or SVG")
     inputs.add_docs(parser, "cost-growth")
     parser.set_defaults(model="shape:vit-base")
 
 
-def of_codec(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> Iterator[dict]:
+def of_codec(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> list[dict]:
     """Encoding and decoding by codewords, at the fewest and at 32 groups (or the most), and by groups."""
     del strategies
     dim, groups = _dims(model).site_dim("kv"), lists["groups"]
     swept = dict.fromkeys((min(groups), 32 if 32 in groups else max(groups)))
     pairs = [(one, size) for one in swept for size in lists["sizes"]] + [(one, SWEPT_SIZE) for one in groups]
-    with console.progress("coding", len(dict.fromkeys(pairs))) as bar:
-        for one, size in dict.fromkeys(pairs):
-            yield codec_row(one, size, dim, args.rows)
-            bar.advance()
+    pairs = list(dict.fromkeys(pairs))
+    with console.progress("coding", len(pairs)) as bar:
+        return codec_rows(pairs, dim, args.rows, _step(bar))
 
 
-def of_tokens(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> Iterator[dict]:
+def of_tokens(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> list[dict]:
     """A pass of the single device, and of one of several, by tokens."""
-    where = {1: Single(), args.token_devices: strategy_on(strategies[0], args.token_devices)}
-    with console.progress("tokens", len(where) * len(lists["tokens"])) as bar:
-        for devices, strategy in where.items():
-            for tokens in lists["tokens"]:
-                bar.describe(f"{strategy.spec()}, {tokens}")
-                yield pass_row(model, strategy, tokens, devices, args.dtype)
-                bar.advance()
+    several = (strategy_on(strategies[0], args.token_devices), args.token_devices)
+    places = [(one, tokens, devices) for one, devices in ((Single(), 1), several) for tokens in lists["tokens"]]
+    with console.progress("tokens", len(places)) as bar:
+        return pass_rows(model, places, args.dtype, _step(bar))
 
 
-def of_devices(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> Iterator[dict]:
+def of_devices(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> list[dict]:
     """A pass of one of N devices, and what the single device's time says of it by FLOPs alone."""
-    tokens = args.device_tokens
-    single = pass_row(model, Single(), tokens, 1, args.dtype)
-    yield {**single, "by_flops_s": single["device_s"]}
-    dims, several = _dims(model), [count for count in lists["devices"] if count > 1]
-    a_flop = single["layer_s"] / device_flops(Single(), dims, tokens, 1)
-    with console.progress("devices", len(strategies) * len(several)) as bar:
-        for strategy in strategies:
-            for devices in several:
-                bar.describe(f"{strategy.spec()}, one of {devices}")
-                row = pass_row(model, strategy, tokens, devices, args.dtype)
-                yield {**row, "by_flops_s": dims.layers * row["layer_flops"] * a_flop + single["ends_s"] / devices}
-                bar.advance()
+    tokens, dims = args.device_tokens, _dims(model)
+    places: list[tuple[Strategy, int, int]] = [(Single(), tokens, 1)]
+    places += [(strategy, tokens, count) for strategy in strategies for count in lists["devices"] if count > 1]
+    with console.progress("devices", len(places)) as bar:
+        rows = pass_rows(model, places, args.dtype, _step(bar))
+    a_flop = rows[0]["layer_s"] / rows[0]["layer_flops"]
+    by_flops = lambda row: dims.layers * row["layer_flops"] * a_flop + rows[0]["ends_s"] / row["devices"]
+    return [{**row, "by_flops_s": by_flops(row)} for row in rows]
+
+
+def _step(bar: console.Bar) -> Callable[[str], None]:
+    def step(what: str) -> None:
+        bar.describe(what)
+        bar.advance()
+
+    return step
 
 
 MEASURES = {"codec": of_codec, "tokens": of_tokens, "devices": of_devices}

@@ -1,12 +1,14 @@
 """How the cost of a codec and of one device's pass grows: with codewords, groups, tokens and devices."""
 
 import dataclasses
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 
 from thinwire.benchmark.inputs import codecs_of, inputs_of
-from thinwire.benchmark.pieces import coding_program, ends_program, seconds_of_all
+from thinwire.benchmark.pieces import Program, coding_program, ends_program, seconds_of_all
 from thinwire.codecs import GroupedVQ
 from thinwire.dims import ModelDims
 from thinwire.engine import Engine, cast
@@ -15,27 +17,46 @@ from thinwire.planning.work import Coding, traffic_of
 from thinwire.strategies import Setting, Single, Strategy
 from thinwire.weights.load import LoadedModel, for_tokens
 
+Progress = Callable[[str], None]
+KINDS: tuple[Literal["encode", "decode"], ...] = ("encode", "decode")
 
-def codec_row(groups: int, size: int, dim: int, rows: int) -> dict[str, Any]:
+
+def _quiet(what: str) -> None:
+    del what
+
+
+def codec_rows(
+    sizes: Sequence[tuple[int, int]], dim: int, rows: int, progress: Progress = _quiet
+) -> list[dict[str, Any]]:
     """Seconds a row of grouped VQ with random codebooks, of ``rows`` rows of ``dim`` values, on this device.
+
+    Args:
+        sizes: groups and codewords of each codec; all are timed in turns.
+        progress: told of each that has been compiled.
 
     Raises:
         ThinwireError: the groups do not divide the rows.
     """
-    codec = GroupedVQ(groups, size)
-    codec.check(dim)
-    programs = {kind: coding_program(Coding(kind, codec, dim), rows) for kind in ("encode", "decode")}
-    seconds = {kind: taken / rows for kind, taken in seconds_of_all(programs).items()}
-    return {
-        "codec": codec.spec(),
-        "groups": groups,
-        "size": size,
-        "dim": dim,
-        "rows": rows,
-        "directions": codec.directions(dim),
-        "encode_s_per_row": seconds["encode"],
-        "decode_s_per_row": seconds["decode"],
-    }
+    programs: dict[tuple[str, str], Program] = {}
+    codecs = {GroupedVQ(groups, size): None for groups, size in sizes}
+    for codec in codecs:
+        codec.check(dim)
+        for kind in KINDS:
+            programs[codec.spec(), kind] = coding_program(Coding(kind, codec, dim), rows)
+        progress(codec.spec())
+    seconds = seconds_of_all(programs)
+    return [
+        {
+            "codec": codec.spec(),
+            "groups": codec.groups,
+            "size": codec.size,
+            "dim": dim,
+            "rows": rows,
+            "directions": codec.directions(dim),
+            **{f"{kind}_s_per_row": seconds[codec.spec(), kind] / rows for kind in KINDS},
+        }
+        for codec in codecs
+    ]
 
 
 def one_layer(model: LoadedModel) -> LoadedModel:
@@ -45,44 +66,50 @@ def one_layer(model: LoadedModel) -> LoadedModel:
     return dataclasses.replace(model, config=config, params={**model.params, "layers": layers})
 
 
-def pass_row(
-    model: LoadedModel, strategy: Strategy, tokens: int, devices: int, dtype: str = "float32", layers: int | None = None
-) -> dict[str, Any]:
-    """What the last of ``devices`` devices takes for its part of a pass, alone on this one, and what it would send.
+def pass_rows(
+    model: LoadedModel,
+    places: Sequence[tuple[Strategy, int, int]],
+    dtype: str = "float32",
+    progress: Progress = _quiet,
+) -> list[dict[str, Any]]:
+    """What the last of several devices takes for its part of a pass, alone on this one, and what it would send.
 
     Its program is the one that it would run in company but for what it receives, which is its own payload
-    (``Engine.alone``). It is run with one layer; a pass of ``layers`` is that many times the layer, and embedding and
+    (``Engine.alone``). It is run with one layer; a pass of all layers is that many times the layer, and embedding and
     output once. Of devices of a causal model the last one has most to do.
 
     Args:
-        layers: of the whole pass; by default as many as the model has.
+        places: strategy, tokens and devices of each; all are timed in turns.
+        progress: told of each that has been compiled.
     """
-    layers = FAMILIES[model.family].dims(model.config).layers if layers is None else layers
-    short = for_tokens(one_layer(model), tokens)
-    engine = Engine(short, strategy, devices, codecs_of(strategy, short, None), dtype=dtype, unrolled=True)
-    program, arguments = engine.alone(tokens, devices - 1)
-    inputs_T = jax.device_put(inputs_of(short, tokens))
-    rows = engine.layout(tokens).rows + engine.layout(tokens).shared
-    seconds = seconds_of_all(
-        {
-            "pass": lambda: program(*arguments, inputs_T),
-            "ends": ends_program(short, jax.device_put(cast(short.params, dtype)), rows),
-        }
-    )
-    ends, layer_s = seconds["ends"], max(0.0, seconds["pass"] - seconds["ends"])
-    whole = dataclasses.replace(engine.dims, layers=layers)
-    return {
-        "strategy": strategy.spec(),
-        "tokens": tokens,
-        "devices": devices,
-        "rows": rows,
-        "layer_s": layer_s,
-        "ends_s": ends,
-        "layers": layers,
-        "device_s": layers * layer_s + ends,
-        "layer_flops": device_flops(strategy, whole, tokens, devices),
-        **sent(strategy, whole, tokens, devices),
-    }
+    programs: dict[tuple[int, str], Program] = {}
+    facts = []
+    for n, (strategy, tokens, devices) in enumerate(places):
+        short = for_tokens(one_layer(model), tokens)
+        engine = Engine(short, strategy, devices, codecs_of(strategy, short, None), dtype=dtype, unrolled=True)
+        program, arguments = engine.alone(tokens, devices - 1)
+        programs[n, "pass"] = functools.partial(program, *arguments, jax.device_put(inputs_of(short, tokens)))
+        rows = engine.layout(tokens).rows + engine.layout(tokens).shared
+        programs[n, "ends"] = ends_program(short, jax.device_put(cast(short.params, dtype)), rows)
+        whole = dataclasses.replace(engine.dims, layers=FAMILIES[model.family].dims(model.config).layers)
+        facts.append(
+            {
+                "strategy": strategy.spec(),
+                "tokens": tokens,
+                "devices": devices,
+                "rows": rows,
+                "layers": whole.layers,
+                "layer_flops": device_flops(strategy, whole, tokens, devices),
+                **sent(strategy, whole, tokens, devices),
+            }
+        )
+        progress(f"{strategy.spec()}, {tokens} tokens, one of {devices}")
+    seconds = seconds_of_all(programs)
+    found = []
+    for n, fact in enumerate(facts):
+        ends, layer = seconds[n, "ends"], max(0.0, seconds[n, "pass"] - seconds[n, "ends"])
+        found.append({**fact, "layer_s": layer, "ends_s": ends, "device_s": fact["layers"] * layer + ends})
+    return found
 
 
 def device_flops(strategy: Strategy, dims: ModelDims, tokens: int, devices: int) -> float:
