@@ -20,11 +20,12 @@ _REPEATS = 5
 _SIDE, _PRODUCTS = 512, 8  # of square matrices between two gathers: a few ms of a core, like a small layer
 
 
-def exchange_seconds(mesh: Mesh, size: int) -> float:
-    """Seconds that a gather of ``size`` bytes of each device adds to a round of work; on every process of the mesh.
+def exchange_seconds(mesh: Mesh, size: int) -> dict[str, float]:
+    """Seconds of a round of work with a gather of ``size`` bytes of each device, ``loud``, and without it, ``quiet``.
 
-    The median of passes of several rounds, less the median of the same passes sending nothing, run in turns. There is
-    work between gathers because hosts that have a part of a core wait for each other when one's quota is used up.
+    Of this process; the difference between the slowest process's two is what the gather costs. Medians of passes of
+    several rounds, run in turns. There is work between gathers because hosts that have a part of a core wait for each
+    other when one's quota is used up.
     """
 
     def local(codes):
@@ -57,4 +58,4 @@ def exchange_seconds(mesh: Mesh, size: int) -> float:
             jax.block_until_ready(run())
             if repeat >= 0:
                 seconds[name].append(time.perf_counter() - begun)
-    return (statistics.median(seconds["loud"]) - statistics.median(seconds["quiet"])) / ROUNDS
+    return {name: statistics.median(times) / ROUNDS for name, times in seconds.items()}

@@ -118,8 +118,8 @@ class Worker:
         return {"profile": to_plain(profile_device(self.model, coded, self.dtype, rows))}
 
     def exchange(self, size: int) -> dict[str, Any]:
-        """Seconds that a gather of so many bytes of each host adds to a round of work."""
-        return {"seconds": exchange_seconds(make_mesh(jax.device_count()), size)}
+        """Seconds of a round of work with a gather of so many bytes of each host, and without."""
+        return exchange_seconds(make_mesh(jax.device_count()), size)
 
     def forget(self) -> dict[str, Any]:
         """Drops all programs."""
