@@ -20,6 +20,7 @@ from thinwire.strategies.balance import Split, shares_of
 from thinwire.strategies.base import Keep, Setting, Strategy, Traffic
 from thinwire.weights.load import LoadedModel
 from thinwire.wire import ledger
+from thinwire.wire.silence import silence
 from thinwire.wire.spmd import fetch, put, spmd
 
 if TYPE_CHECKING:
@@ -182,7 +183,26 @@ class Engine:
             self._programs[key] = self._build(*key)
         return self._programs[key](self._params, self._codecs, put(ids_T, self.where, False))
 
+    def alone(self, tokens: int, device: int) -> tuple[jax.stages.Compiled, tuple[Any, ...]]:
+        """Device ``device``'s part of a pass that makes the last position's logits, compiled without what it sends.
+
+        Returns:
+            The program (``thinwire.wire.silence``), which needs none of the other devices, and what it is called with
+            before the inputs. Its output is of no use; what it takes is that device's local work.
+        """
+        own = lambda tree, sharded: jax.tree.map(lambda x: x[device], tree) if sharded else tree
+        params = jax.tree.map(lambda one, x: own(x, one), self._sharded, self._params)
+        with silence((device, self.devices)):
+            spec = self._family.inputs_spec(self.model.config, tokens)
+            local = jax.jit(self._local(tokens, "last"))
+            return local.lower(params, self._codecs, spec).compile(), (params, self._codecs)
+
     def _build(self, tokens: int, logits: str, keep_cache: Keep = ""):
+        local = self._local(tokens, logits, keep_cache)
+        return jax.jit(spmd(local, self.where, (self._sharded, False, False)))
+
+    def _local(self, tokens: int, logits: str, keep_cache: Keep = ""):
+        """The function of what one device holds."""
         setting = self.setting(tokens, keep_cache)
         last_row = int(setting.layout.places[1][-1])
 
@@ -196,7 +216,7 @@ class Engine:
             with jax.named_scope("head"):
                 return {"logits": self._family.unembed(params, rows), **emitted}
 
-        return jax.jit(spmd(local, self.where, (self._sharded, False, False)))
+        return local
 
     def _last(self, ids_T, out):
         device = int(self.layout(len(ids_T)).places[0][-1])

@@ -1,5 +1,6 @@
 """Names of models: shapes, paths, Hub ids, and those that mean nothing."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -12,6 +13,18 @@ from thinwire.weights import hub, shapes
 from thinwire.weights.load import load_model
 from thinwire.weights.shapes import SHAPES, random_params
 from weights.checkpoints import TINY, assert_same, random_tree, write_gguf, write_hf
+
+
+def test_a_shape_with_fewer_layers():
+    some = load_model("shape:llama-tiny:layers=1")
+    assert some.config == dataclasses.replace(SHAPES["llama-tiny"], L=1)
+    assert len(some.params["layers"]["w_up"]) == 1
+
+
+@pytest.mark.parametrize("layers", ["", "0", "-1", "many", "2.5", "100000"])
+def test_a_shape_with_no_number_of_layers_is_refused(layers):
+    with pytest.raises(ThinwireError, match="needs 1 to 1000 layers"):
+        load_model(f"shape:llama-tiny:layers={layers}")
 
 
 def test_shape():

@@ -2,11 +2,13 @@
 
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from thinwire.codecs import Predictive
+from thinwire.codecs.base import Codec, CodecParams
 from thinwire.engine import Engine
 from thinwire.strategies import Sequence
 
@@ -24,6 +26,16 @@ def coding_seconds(engine: Engine, tokens: int) -> dict[str, float]:
     codec, site = strategy.codec, strategy.sites(dims)[0]
     layers, rows, dim = strategy.coded_layers(dims), engine.layout(tokens).rows, dims.site_dim(site)
     params = {name: _last_layer(x) for name, x in engine.codecs.get(site, {}).items()}
+    encode, decode = coding_programs(codec, params, dim, rows)
+    others = engine.devices - 1
+    return {
+        "encode_s": layers * _median(encode),
+        "decode_s": layers * others * _median(decode),
+    }
+
+
+def coding_programs(codec: Codec, params: CodecParams, dim: int, rows: int) -> tuple[Callable, Callable]:
+    """Encoding of so many random rows, and decoding of what comes of it: compiled, to be called without arguments."""
     x_RD = jax.random.normal(jax.random.key(0), (rows, dim), jnp.float32)
     known = {}
     if isinstance(codec, Predictive):
@@ -33,11 +45,7 @@ def coding_seconds(engine: Engine, tokens: int) -> dict[str, float]:
     encode = jax.jit(lambda params, x_RD, known: codec.encode(params, x_RD, known))
     decode = jax.jit(lambda params, payload, known: codec.decode(params, payload, rows, dim, known))
     payload = encode(params, x_RD, known)
-    others = engine.devices - 1
-    return {
-        "encode_s": layers * _median(lambda: encode(params, x_RD, known)),
-        "decode_s": layers * others * _median(lambda: decode(params, payload, known)),
-    }
+    return lambda: encode(params, x_RD, known), lambda: decode(params, payload, known)
 
 
 def _last_layer(x):

@@ -44,7 +44,8 @@ def measure(
         ThinwireError: hosts cannot be emulated here, a strategy does not fit, or a host died.
     """
     specs = [
-        HostSpec(cpu=share, mbps=max(plan.mbps), loss=loss) for share, loss in zip(plan.cpu, plan.loss, strict=True)
+        HostSpec(cpu=share, mbps=max(plan.mbps), loss=loss)
+        for share, loss in zip(plan.cpu, plan.loss or (0.0,) * plan.hosts, strict=True)
     ]
     rows: list[dict[str, Any]] = []
     command = [sys.executable, "-m", "thinwire.benchmark.worker"]

@@ -13,12 +13,12 @@ class Plan:
 
     Attributes:
         cpu: cores of each host.
-        loss: share of packets that each host loses.
         mbps: rates of the links, one after another.
         tokens: lengths, one after another.
         repeats: of every strategy, in turn.
         split: each host's share of the tokens, or one balanced for each strategy; even if None.
         codebooks: folders by strategy, of those that learn; random ones where there is none.
+        loss: share of packets that each host loses; none if empty.
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
         profile: folder for profiles of one more pass of each strategy, length and rate; none if empty.
         peers: other programs, in turn with the strategies.
@@ -27,13 +27,13 @@ class Plan:
     model: str
     strategies: tuple[Strategy, ...]
     cpu: tuple[float, ...]
-    loss: tuple[float, ...]
     mbps: tuple[float, ...]
     tokens: tuple[int, ...]
     dtype: str = "float32"
     repeats: int = 5
     split: Split = None
     codebooks: dict[str, str] = dataclasses.field(default_factory=dict)
+    loss: tuple[float, ...] = ()
     disturbances: tuple[str, ...] = ()
     profile: str = ""
     peers: tuple[Peer, ...] = ()

@@ -22,13 +22,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from thinwire.benchmark.coding import coding_seconds
+from thinwire.benchmark.exchange import exchange_seconds
 from thinwire.benchmark.inputs import codecs_of, inputs_of
+from thinwire.benchmark.pieces import profile_device
 from thinwire.benchmark.recording import record, truly_named
 from thinwire.benchmark.rows import facts_of
 from thinwire.cluster.rendezvous import join, leave
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
+from thinwire.planning.profile import to_plain
+from thinwire.planning.work import codings
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.balance import Balanced
 from thinwire.weights.load import for_tokens, load_model
@@ -116,6 +120,17 @@ class Worker:
 
         return {"flops_per_second": max(rate() for _ in range(_GEMM_SLICES))}
 
+    def pieces(self, strategies: list[str], devices: int, rows: list[int]) -> dict[str, Any]:
+        """Seconds of the pieces of a layer on this host, and of the codecs of strategies on so many devices."""
+        dims = FAMILIES[self.model.family].dims(self.model.config)
+        parsed = [parse_strategy(spec) for spec in strategies]
+        coded = [one for strategy in parsed for one in codings(strategy, dims, devices)]
+        return {"profile": to_plain(profile_device(self.model, coded, self.dtype, rows))}
+
+    def exchange(self, size: int) -> dict[str, Any]:
+        """Seconds of a round of work with a gather of so many bytes of each host, and without."""
+        return exchange_seconds(make_mesh(jax.device_count()), size)
+
     def forget(self) -> dict[str, Any]:
         """Drops all programs."""
         self.engines.clear()
@@ -130,6 +145,8 @@ ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "profile": Worker.profile,
     "coding": Worker.coding,
     "gemm": Worker.gemm,
+    "pieces": Worker.pieces,
+    "exchange": Worker.exchange,
     "forget": Worker.forget,
 }
 

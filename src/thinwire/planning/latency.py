@@ -1,7 +1,12 @@
-"""A simple latency model, stated in full: arithmetic at one rate, bytes at the link's rate, a delay a message."""
+"""The latency model, stated in full: local work, bytes at the link's rate, a delay for every message.
+
+How long work takes is said by a machine: a hypothetical one of one rate (``Machine``), whose work is FLOPs, or one that
+was measured piece by piece (``thinwire.planning.profile.Profile``), whose work is counted in rows and pairs.
+"""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 from thinwire.strategies.base import Traffic
 
@@ -10,17 +15,58 @@ DESCRIPTION = (
     "one message to each peer; nothing overlaps; every device has the rate that the single device showed in this run"
 )
 
+WorkT = TypeVar("WorkT", contravariant=True)
+
+
+@runtime_checkable
+class Device(Protocol[WorkT]):
+    """What the model asks of a device and its link."""
+
+    def local_s(self, work: WorkT) -> float:
+        """Seconds of local work."""
+        ...
+
+    def wire_s(self, sent: float | int, mbps: float | int) -> float:
+        """Seconds for which so many bytes keep its link busy."""
+        ...
+
+    def wait_s(self, messages: int, rounds: int) -> float:
+        """Seconds that messages and rounds take however short they are."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What the model assumes of every device and link."""
+    """A device of one rate, whatever it computes; work is in FLOPs."""
 
     flops_per_second: float
     message_latency_s: float = 0.0005
 
+    def local_s(self, work: float | int) -> float:
+        """Seconds of so many FLOPs."""
+        return work / self.flops_per_second
 
-def predict_latency(flops: Sequence[float], traffic: Traffic, machine: Machine, mbps: float | int) -> float:
-    """Seconds of one prefill over links of ``mbps`` megabits a second a device, each way."""
-    terms = zip(flops, traffic.bytes_by_device, strict=True)
-    slowest = max(f / machine.flops_per_second + 8e-6 * sent / mbps for f, sent in terms)
-    return slowest + traffic.rounds * machine.message_latency_s
+    def wire_s(self, sent: float | int, mbps: float | int) -> float:
+        """Seconds of so many bytes at the full rate."""
+        return 8e-6 * sent / mbps
+
+    def wait_s(self, messages: int, rounds: int) -> float:
+        """Seconds of the rounds; messages to several peers leave together."""
+        del messages
+        return rounds * self.message_latency_s
+
+
+def predict_latency(
+    work: Sequence[WorkT], traffic: Traffic, machine: Device[WorkT] | Sequence[Device[WorkT]], mbps: float | int
+) -> float:
+    """Seconds of one prefill over links of ``mbps`` megabits a second a device, each way.
+
+    Args:
+        work: of each device: FLOPs for a ``Machine``, ``thinwire.planning.work.work_of`` for a ``Profile``.
+        traffic: of the whole pass.
+        machine: what every device is, or each of them.
+    """
+    machines = machine if isinstance(machine, Sequence) else [machine] * len(work)
+    terms = zip(machines, work, traffic.bytes_by_device, strict=True)
+    slowest = max(one.local_s(of_one) + one.wire_s(sent, mbps) for one, of_one, sent in terms)
+    return slowest + max(one.wait_s(max(traffic.messages_by_device), traffic.rounds) for one in machines)

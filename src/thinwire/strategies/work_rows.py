@@ -83,20 +83,23 @@ class WorkRows:
         return np.where(self.positions_NW < PAD, place_T[at], nowhere).astype(np.int32)
 
     @functools.cached_property
-    def _ends(self) -> list[int]:
+    def _stretch_ends(self) -> list[int]:
         """Behind which row each stretch ends."""
         return np.cumsum([lead + b - a for _, lead, (a, b) in self._stretches], dtype=int).tolist()
 
     @functools.cached_property
     def own_R(self) -> Int[np.ndarray, " R"]:
         """The rows of the layout among these."""
-        own = [np.arange(end - (b - a), end) for end, (_, _, (a, b)) in zip(self._ends, self._stretches, strict=True)]
+        own = [
+            np.arange(end - (b - a), end)
+            for end, (_, _, (a, b)) in zip(self._stretch_ends, self._stretches, strict=True)
+        ]
         return np.concatenate([np.zeros(0, int), *own])
 
     @functools.cached_property
     def tiles(self) -> tuple[tuple[int, int], ...]:
         """Stretches, halo included, as (start, stop) of rows, cut to the size of a tile."""
-        return cut_tiles(zip([0, *self._ends], self._ends, strict=False))
+        return cut_tiles(zip([0, *self._stretch_ends], self._stretch_ends, strict=False))
 
     def own(self, values_T):
         """The shared rows and the own ones, of shared ones and these."""
@@ -112,6 +115,20 @@ class WorkRows:
         last_N = real_NW.shape[1] - np.argmax(real_NW[:, ::-1], axis=1)
         return self.layout.shared + np.where(real_NW.any(axis=1), last_N, 0)
 
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        """Behind which rows, the shared ones included, some devices stop; few, as each costs a branch."""
+        ends = sorted({int(count) for count in self.counts_N})
+        kept = ends[-1:]
+        for end in reversed(ends[:-1]):
+            if kept[0] - end >= BRANCH_ROWS:
+                kept.insert(0, end)
+        return [*kept[:-1], self.layout.shared + self.positions_NW.shape[1]]
+
+    def worked_rows(self, device: int) -> int:
+        """How many rows, the shared ones included, a device works on."""
+        return next(end for end in self._ends if end >= self.counts_N[device])
+
     def each_row(self, function, *rows_T):
         """``function`` of these rows behind the shared ones, without what lies behind a device's last token.
 
@@ -121,12 +138,11 @@ class WorkRows:
         Args:
             function: of arrays with a leading axis of rows, on each of which it works by itself.
         """
-        ends = _few(sorted({int(count) for count in self.counts_N}))
-        if len(ends) < 2:
+        if len(self._ends) < 2:
             return function(*rows_T)
         count = jnp.asarray(self.counts_N)[collectives.device_index()]
-        pieces = [function(*(x[: ends[0]] for x in rows_T))]
-        for start, end in itertools.pairwise([*ends[:-1], len(rows_T[0])]):
+        pieces = [function(*(x[: self._ends[0]] for x in rows_T))]
+        for start, end in itertools.pairwise(self._ends):
             part = [x[start:end] for x in rows_T]
             pieces.append(lax.cond(count > start, function, _zeros_of(function), *part))
         return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *pieces)
@@ -138,15 +154,6 @@ class WorkRows:
     def extra_rows(self) -> tuple[int, ...]:
         """By device: tokens of its halos."""
         return tuple(sum(b - a for a, b in device) for device in self.halos)
-
-
-def _few(ends: list[int]) -> list[int]:
-    """Ascending ends of rows, those left out that are close to a later one."""
-    kept = ends[-1:]
-    for end in reversed(ends[:-1]):
-        if kept[0] - end >= BRANCH_ROWS:
-            kept.insert(0, end)
-    return kept
 
 
 def _zeros_of(function):

@@ -19,7 +19,7 @@ from thinwire.weights.gguf import load_gguf
 from thinwire.weights.hub import fetch_from_hub
 from thinwire.weights.onnx import load_onnx
 from thinwire.weights.safetensors import load_safetensors, weight_files
-from thinwire.weights.shapes import SHAPES, random_params
+from thinwire.weights.shapes import SHAPES, random_params, shape_config
 from thinwire.weights.tokenizer import TextTokenizer
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -48,18 +48,17 @@ def load_model(name: str, progress: Progress | None = None) -> LoadedModel:
     """Load a model.
 
     Args:
-        name: ``shape:NAME``, a catalogue name, the path of a GGUF file, a safetensors file or a folder, or a Hub id;
-            tried in this order.
+        name: ``shape:NAME`` (``shape:NAME:layers=N`` for another depth), a catalogue name, the path of a GGUF
+            file, a safetensors file or a folder, or a Hub id; tried in this order.
         progress: called while downloading, with bytes so far and bytes in all.
 
     Raises:
         ThinwireError: the name means nothing, or what it names cannot be fetched, read or run.
     """
     if name.startswith("shape:"):
-        shape = name.removeprefix("shape:")
-        if shape not in SHAPES:
+        config = shape_config(name.removeprefix("shape:"))
+        if config is None:
             raise _unknown(name)
-        config = SHAPES[shape]
         return _loaded(name, config, random_params(config), None, hashlib.sha256(name.encode()).hexdigest())
     if name in MODELS:
         path = fetch(MODELS[name], progress)

@@ -1,5 +1,6 @@
 """``shape:NAME``: the dimensions of well-known models with seeded random weights, to time what cannot be downloaded."""
 
+import dataclasses
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,23 @@ SHAPES: dict[str, Config] = {
 }
 
 _POOL = 2**24 - 3  # random numbers drawn; a prime, so that no rows of a matrix are alike
+MOST_LAYERS = 1000
 _STD = 0.02  # as most models are initialised: activations stay of order one
+
+
+def shape_config(name: str) -> Config | None:
+    """The configuration of ``NAME``, or of ``NAME:layers=N`` with another number of layers; None for no known name.
+
+    Raises:
+        ThinwireError: the number of layers is none.
+    """
+    name, asked, layers = name.partition(":layers=")
+    config = SHAPES.get(name)
+    if config is None or not asked:
+        return config
+    if not (layers.isdecimal() and 1 <= int(layers) <= MOST_LAYERS):
+        raise ThinwireError(f"shape:{name}:layers={layers} needs 1 to {MOST_LAYERS} layers; write it as layers=4.")
+    return dataclasses.replace(config, L=int(layers))  # type: ignore[type-var]
 
 
 def random_params(config: Config, seed: int = 0) -> dict:

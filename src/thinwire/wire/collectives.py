@@ -12,18 +12,20 @@ from jaxtyping import Array, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Payload
 from thinwire.wire import ledger, message
-from thinwire.wire.silence import silent
+from thinwire.wire.silence import place_alone, silent
 from thinwire.wire.spmd import AXIS, is_virtual
 
 
 def device_index() -> jax.Array:
     """The index n of the device that runs this."""
-    return lax.axis_index(AXIS)
+    alone = place_alone()
+    return lax.axis_index(AXIS) if alone is None else jnp.int32(alone[0])
 
 
 def device_count() -> int:
     """The number N of devices."""
-    return lax.axis_size(AXIS)
+    alone = place_alone()
+    return lax.axis_size(AXIS) if alone is None else alone[1]
 
 
 @jax.named_scope("exchange")

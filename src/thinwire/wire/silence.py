@@ -9,18 +9,29 @@ import contextvars
 from collections.abc import Iterator
 
 _silent: contextvars.ContextVar[bool] = contextvars.ContextVar("silent", default=False)
+_place: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar("place", default=None)
 
 
 @contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Nothing traced inside sends anything; outputs are of no use."""
-    token = _silent.set(True)
+def silence(place: tuple[int, int] | None = None) -> Iterator[None]:
+    """Nothing traced inside sends anything; outputs are of no use.
+
+    Args:
+        place: n and N: what is traced is device n's part of N, so that it can be run without the others being there.
+    """
+    tokens = _silent.set(True), _place.set(place)
     try:
         yield
     finally:
-        _silent.reset(token)
+        _silent.reset(tokens[0])
+        _place.reset(tokens[1])
 
 
 def silent() -> bool:
     """Whether what is being traced sends nothing."""
     return _silent.get()
+
+
+def place_alone() -> tuple[int, int] | None:
+    """Which device of how many is being traced, if one is traced alone."""
+    return _place.get()

@@ -1,0 +1,289 @@
+"""The latency model against measured passes: profiles of emulated hosts, passes on them, one beside the other.
+
+    sudo python -m eval.latency_model --json latency.json --plot latency.png
+    sudo python -m eval.latency_model --hosts 2 --tokens 512 --json latency.json --resume
+    sudo python -m eval.latency_model --rows bench.json        profiles hosts like those of `thinwire bench --json`
+    python -m eval.latency_model --rows bench.json --profiles latency.json
+
+For every model and number of hosts, the hosts first measure pieces of one layer and exchanges of bytes, which is all
+that predictions come from; then passes are measured, length by length, as `thinwire bench` does. The cores of this
+machine are shared out evenly, so that two hosts on two cores have one each. --resume keeps what the file of --json has.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thinwire.benchmark.check import checked, errors_of
+from thinwire.benchmark.measure import measure
+from thinwire.benchmark.plan import Plan
+from thinwire.benchmark.profiled import profile_hosts
+from thinwire.cli import console, inputs, main
+from thinwire.cli.bench import numbers
+from thinwire.cluster.specs import check_rate, parse_hosts, usable_cores
+from thinwire.cluster.tools import require_emulation
+from thinwire.errors import ThinwireError
+from thinwire.models.families import FAMILIES
+from thinwire.planning.profile import DESCRIPTION, Profile, from_plain, to_plain
+from thinwire.reports.json_file import write_json
+from thinwire.reports.plots import save_figure
+from thinwire.reports.prediction import GROUPS, prediction_markdown, prediction_plot, prediction_table, summary
+from thinwire.reports.sections import write_section
+from thinwire.strategies import Single, Strategy, parse_strategies
+from thinwire.strategies.balance import Balanced
+from thinwire.weights.load import LoadedModel, for_tokens
+
+MODELS = ("shape:vit-base:layers=3", "shape:smollm2-135m:layers=3")
+STRATEGIES = ("single", "sequence:vq:groups=1", "sequence:vq:groups=32:size=64", "sequence:int8", "tensor:int8")
+# What makes two runs of a cell the same.
+CELL = ("model", "hosts", "tokens", "cpu", "mbps", "strategies", "dtype")
+
+
+def run(arguments: list[str]) -> int:
+    """Measures, shows a table, writes the files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.latency_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    args = parser.parse_args(arguments)
+    inputs.check_outputs(args.json, args.plot, args.docs)
+    inputs.check_section(args.docs, args.section)
+    if args.profiles is not None and args.rows is None:
+        raise ThinwireError("--profiles is for the rows that --rows names; leave it out to profile these hosts.")
+    again = [one for one in arguments if one != "--resume"]
+    environment = inputs.environment(shlex.join(["python", "-m", "eval.latency_model", *again]))
+    document: dict[str, Any] = {**environment, "model_of_latency": DESCRIPTION}
+    cells: list[dict[str, Any]] = []
+    wanted = of_file(args) if args.rows is not None else grid(args)
+    for cell in wanted:
+        cells.append(cell)
+        if args.json is not None:
+            write_json(args.json, {**document, **results(cells)})
+    document |= results(cells)
+    console.show(prediction_table(document["rows"], document["what"]))
+    console.say(summary(document["errors"]))
+    if args.json is not None:
+        write_json(args.json, document)
+    if args.plot is not None:
+        save_figure(prediction_plot(document["rows"], document["errors"]), args.plot)
+    if args.docs is not None:
+        write_section(args.docs, args.section, prediction_markdown(document))
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    parser.add_argument("--models", default=",".join(MODELS), metavar="A,B,...", help="default: %(default)s")
+    inputs.add_dtype(parser)
+    parser.add_argument("--hosts", default="2,4", metavar="A,B,...", help="numbers of hosts (default: %(default)s)")
+    parser.add_argument("--tokens", default="256,512,1024", metavar="A,B,...", help="lengths (default: %(default)s)")
+    parser.add_argument("--mbps", default="10,100", metavar="A,B,...", help="rates of the links (default: %(default)s)")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), metavar="A,B,...", help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=3, metavar="R", help="of every strategy in turn (default: 3)")
+    parser.add_argument(
+        "--rows", metavar="FILE", help="check the measured rows of `thinwire bench --json FILE` instead"
+    )
+    parser.add_argument(
+        "--profiles", metavar="FILE", help="with --rows: profiles of an earlier run, not of these hosts"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write profiles and rows, after every length")
+    parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
+    parser.add_argument("--plot", metavar="FILE", help="draw predicted against measured seconds as PNG or SVG")
+    inputs.add_docs(parser, "latency-model")
+
+
+def grid(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every cell of the grid with its profiles and measured rows, from the file or measured now."""
+    strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
+    counts = [whole("--hosts", count) for count in numbers("--hosts", args.hosts)]
+    lengths = [whole("--tokens", tokens) for tokens in numbers("--tokens", args.tokens)]
+    rates = tuple(numbers("--mbps", args.mbps))
+    for rate in rates:
+        check_rate(rate)
+    if args.repeats < 1:
+        raise ThinwireError(f"--repeats is {args.repeats}; one repeat is the least.")
+    names = list(dict.fromkeys(name for name in args.models.split(",") if name))
+    if not names:
+        raise ThinwireError("--models is empty; name models such as shape:vit-base.")
+    done = read_cells(args.json) if args.resume else []
+    models = {name: inputs.open_model(name) for name in names}
+    plans = []
+    for name, model in models.items():
+        for hosts in counts:
+            cpu = f"{min(1.0, usable_cores() / hosts):g}"
+            specs = parse_hosts(hosts, cpu, "100", "0")
+            for tokens in lengths:
+                check(model, strategies, hosts, tokens)
+                shares = tuple(spec.cpu for spec in specs)
+                plans.append(Plan(name, tuple(strategies), shares, rates, (tokens,), args.dtype, args.repeats))
+    missing = [plan for plan in plans if not find(done, plan)]
+    if missing:
+        require_emulation()
+    known = list(done)
+    with console.progress("latency model", len(plans)) as bar:
+        for plan in plans:
+            title = f"{plan.model}, {plan.hosts} hosts, {plan.tokens[0]} tokens"
+            cell = find(known, plan)
+            if cell is None:
+                cell = measured(plan, models[plan.model], known, lambda what, t=title: bar.describe(f"{t}: {what}"))
+                known.append(cell)
+            yield cell
+            bar.advance()
+
+
+def measured(plan: Plan, model: LoadedModel, known: Sequence[dict[str, Any]], progress) -> dict[str, Any]:
+    """A cell: the profiles of such hosts, unless another length has them, and then rows on hosts of the same kind."""
+    kin = next((cell for cell in known if alike(cell, facts(plan), {"tokens"})), None)
+    profiles = [from_plain(one) for one in kin["profiles"]] if kin else profile_hosts(plan, progress=progress)
+    rows = measure(plan, progress)
+    return cell_of(plan, model, profiles, rows)
+
+
+def cell_of(
+    plan: Plan, model: LoadedModel, profiles: Sequence[Profile], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The profiles and the measured rows with their predictions."""
+    dims = FAMILIES[model.family].dims(model.config)
+    found = [
+        {"model": plan.model, **row}
+        for row in checked(rows, profiles, dims, None if isinstance(plan.split, Balanced) else plan.split)
+    ]
+    return {
+        **facts(plan),
+        "repeats": plan.repeats,
+        "profiles": [to_plain(profile) for profile in profiles],
+        "rows": found,
+    }
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """What a cell is of, as JSON has it."""
+    specs = [strategy.spec() for strategy in plan.strategies]
+    values = (plan.model, plan.hosts, plan.tokens[0], list(plan.cpu), list(plan.mbps), specs, plan.dtype)
+    return dict(zip(CELL, values, strict=True))
+
+
+def find(cells: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any] | None:
+    """The cell of this plan among those that were measured before."""
+    return next((cell for cell in cells if alike(cell, facts(plan), set())), None)
+
+
+def alike(cell: Mapping[str, Any], wanted: Mapping[str, Any], but: set[str]) -> bool:
+    """Whether a cell is of the same but for the facts of these names."""
+    return all(cell[name] == wanted[name] for name in CELL if name not in but)
+
+
+def of_file(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The one cell that the rows of a benchmark's file make, with profiles of such hosts."""
+    bench = read_bench(args.rows)
+    model = inputs.open_model(bench["model"])
+    rows = bench["rows"]
+    strategies = parse_strategies(",".join(dict.fromkeys(row["strategy"] for row in rows)))
+    rates, lengths = dict.fromkeys(float(row["mbps"]) for row in rows), dict.fromkeys(row["tokens"] for row in rows)
+    split = tuple(bench["split"]) if isinstance(bench.get("split"), list) else None
+    plan = Plan(
+        bench["model"], tuple(strategies), tuple(map(float, bench["cpu"])), tuple(rates), tuple(lengths),
+        bench["dtype"], bench["repeats"], split,
+    )  # fmt: skip
+    if args.profiles is not None:
+        profiles = fitting(args.profiles, plan)
+    else:
+        require_emulation()
+        with console.progress("profiling", 1) as bar:
+            profiles = profile_hosts(plan, progress=bar.describe)
+            bar.advance()
+    yield cell_of(plan, model, profiles, rows)
+
+
+def fitting(path: str, plan: Plan) -> tuple[Profile, ...]:
+    """The profiles in a file of this job that are of such hosts and such a model, the last of them."""
+    for cell in reversed(read_cells(path)):
+        same = lambda name: str(name).partition(":layers=")[0]
+        if (cell["cpu"], cell["dtype"], same(cell["model"])) == (list(plan.cpu), plan.dtype, same(plan.model)):
+            return tuple(from_plain(one) for one in cell["profiles"])
+    raise ThinwireError(f"{path} has no profiles of {plan.hosts} such hosts with {plan.model}; leave --profiles out.")
+
+
+def read_bench(path: str) -> dict[str, Any]:
+    """The document of ``thinwire bench --json``.
+
+    Raises:
+        ThinwireError: it cannot be read or is none.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        for name in ("model", "cpu", "dtype", "repeats", "rows"):
+            found[name]
+        if not (isinstance(found["rows"], list) and found["rows"]):
+            raise KeyError("rows")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ThinwireError(f"{path} is no file of thinwire bench --json ({error!r}); make one anew.") from error
+    return found
+
+
+def read_cells(path: str | None) -> list[dict[str, Any]]:
+    """The cells of an earlier run.
+
+    Raises:
+        ThinwireError: there is no file, or it is none of this job's.
+    """
+    if path is None:
+        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
+    try:
+        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+        for cell in cells:
+            for name in (*CELL, "profiles", "rows"):
+                cell[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ThinwireError(f"{path} is no result of eval.latency_model ({error!r}): start afresh.") from error
+    return cells
+
+
+def results(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The cells, their rows together (the single device's of one length once a rate), and the errors."""
+    rows = [row for cell in cells for row in cell["rows"]]
+    by = [
+        {"of": f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}", **errors_of(of)}
+        for name in GROUPS
+        for value in dict.fromkeys(row[name] for row in rows)
+        if len(of := [row for row in rows if row[name] == value]) < len(rows)
+    ]
+    models = ", ".join(dict.fromkeys(cell["model"] for cell in cells))
+    hosts = " and ".join(
+        f"{count} hosts of {share:g} core{'' if share == 1 else 's'}"
+        for count, share in dict.fromkeys((cell["hosts"], cell["cpu"][0]) for cell in cells)
+    )
+    repeats = cells[0]["repeats"] if cells else 0
+    what = f"{hosts}, emulated, {cells[0]['dtype']}, median of {repeats} interleaved repeats"
+    return {"model": models, "what": what, "cells": list(cells), "rows": rows, "errors": errors_of(rows), "by": by}
+
+
+def check(model: LoadedModel, strategies: Sequence[Strategy], hosts: int, tokens: int) -> None:
+    """Says what cannot be split or coded before a host is started."""
+    inputs.check_amount(tokens, 1)
+    inputs.check_devices(hosts, None, tokens)
+    dims = FAMILIES[model.family].dims(for_tokens(model, tokens).config)
+    if tokens > dims.context:
+        raise ThinwireError(f"--tokens {tokens} is more than the {dims.context} that {model.name} reads.")
+    for strategy in strategies:
+        strategy.check(dims)
+        strategy.layout(dims, tokens, 1 if isinstance(strategy, Single) else hosts, None)
+
+
+def whole(option: str, value: float) -> int:
+    """A number that counts something.
+
+    Raises:
+        ThinwireError: it is no whole number of at least 1.
+    """
+    if value < 1 or value != int(value):
+        raise ThinwireError(f"{option} has {value:g}; give whole numbers of at least 1.")
+    return int(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main.guarded(lambda: run(sys.argv[1:])))

@@ -1,0 +1,210 @@
+"""The pieces of a model on one device, each as a small program of its own: what a profile is made of."""
+
+import dataclasses
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from thinwire.attention.partial import finish, merge, nothing, partial_attention
+from thinwire.benchmark.coding import coding_programs
+from thinwire.benchmark.inputs import inputs_of
+from thinwire.codecs.base import Codec
+from thinwire.codecs.floats import Float
+from thinwire.dims import ModelDims
+from thinwire.engine import cast
+from thinwire.models.families import FAMILIES
+from thinwire.planning.profile import Curve, Profile
+from thinwire.planning.work import Coding, tensor_share
+from thinwire.strategies import Setting, Strategy, Tensor
+from thinwire.strategies.base import Traffic
+from thinwire.weights.load import LoadedModel
+from thinwire.wire import collectives
+from thinwire.wire.silence import silence
+
+Program = Callable[[], object]  # called for what it takes
+Key = TypeVar("Key", bound=Hashable)
+
+ROWS = (64, 256, 1024)
+_TURNS, _SLICE_S = 5, 0.06  # a slice is longer than the period of a host's CPU quota
+_LONG_S = 1.0  # a call of so long is timed once
+_PARTS = 4  # of a layer split by heads and columns, one of which is measured besides the whole
+_LAYERS = 4  # whose weights are taken in turn, so that they come from memory as in a whole pass
+
+
+def profile_device(
+    model: LoadedModel, coded: Iterable[Coding], dtype: str = "float32", rows: Sequence[int] = ROWS
+) -> Profile:
+    """The profile of the device that runs this, without its links.
+
+    Args:
+        model: whose pieces are measured; its context must be no less than the smallest of ``rows``.
+        coded: uses of codecs.
+        rows: sizes at which each piece is measured, ascending; attention with as many keys.
+    """
+    dims = FAMILIES[model.family].dims(model.config)
+    few = {**model.params, "layers": jax.tree.map(lambda x: x[:_LAYERS], model.params["layers"])}
+    axes = FAMILIES[model.family].param_axes(model.config)
+    parts, sharded = Tensor().shard(few, axes, dims, _PARTS)
+    part = jax.tree.map(lambda x, split: x[0] if split else x, parts, sharded)
+    whole, part = (jax.device_put(cast(params, dtype)) for params in (few, part))
+    programs: dict[tuple[str, int], Program] = {}
+    for count in rows:
+        programs["attention", count] = attention_program(dims, count, count, dtype)
+        programs["ends", count] = ends_program(model, whole, count)
+        programs["embed", count] = _embed_program(model, whole, count)
+        programs["layer", count] = _layer_program(model, whole, count)
+        programs["part", count] = _layer_program(model, part, count)
+        programs |= {(one.name, count): coding_program(one, count) for one in dict.fromkeys(coded)}
+    seconds = seconds_of_all(programs)
+    curve = lambda name: Curve(tuple(rows), tuple(seconds[name, count] for count in rows))
+    layer = lambda name: Curve(
+        tuple(rows), tuple(max(0.0, seconds[name, count] - seconds["embed", count]) for count in rows)
+    )
+    return Profile(
+        model=model.name,
+        dtype=dtype,
+        layer=layer("layer"),
+        part=layer("part"),
+        part_share=tensor_share(dims, _PARTS),
+        kv_share=dims.kv_flops() / (dims.row_flops() + dims.kv_flops()),
+        attention=Curve(tuple(count**2 for count in rows), curve("attention").seconds),
+        ends=curve("ends"),
+        coding={one.name: curve(one.name) for one in dict.fromkeys(coded)},
+    )
+
+
+def seconds_of_all(programs: Mapping[Key, Program]) -> dict[Key, float]:
+    """Seconds of a call of each program: the median over turns, in each of which every one has a slice of time.
+
+    So a neighbour who takes the machine for a while spoils a slice of many programs, and none altogether.
+    """
+    once = {name: _seconds_once(program) for name, program in programs.items()}
+    found: dict[Key, list[float]] = {name: [seconds] if seconds > _LONG_S else [] for name, seconds in once.items()}
+    for _ in range(_TURNS):
+        for name, program in programs.items():
+            if once[name] <= _LONG_S:
+                found[name].append(_mean_seconds(program))
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def _seconds_once(program: Program) -> float:
+    """Of the second call; the first one compiles."""
+    jax.block_until_ready(program())
+    begun = time.perf_counter()
+    jax.block_until_ready(program())
+    return time.perf_counter() - begun
+
+
+def _mean_seconds(program: Program) -> float:
+    times, begun = 0, time.perf_counter()
+    while not times or time.perf_counter() - begun < _SLICE_S:
+        jax.block_until_ready(program())
+        times += 1
+    return (time.perf_counter() - begun) / times
+
+
+def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float32") -> Program:
+    """One layer's attention of so many rows; of a causal model with a mask, and added to what was seen before."""
+    draw = lambda n, count, heads: jax.random.normal(jax.random.key(n), (count, heads, dims.head), jnp.float32)
+    drawn = draw(0, rows, dims.heads), draw(1, keys, dims.kv_heads), draw(2, keys, dims.kv_heads)
+    arrays = [x.astype(dtype) for x in drawn]
+
+    def attend(q_THd, k_SKd, v_SKd, visible_TS):
+        if not dims.causal:
+            return finish(partial_attention(q_THd, k_SKd, v_SKd, None, dims.head**-0.5, certain=True))
+        part = partial_attention(q_THd, k_SKd, v_SKd, visible_TS, dims.head**-0.5)
+        return finish(merge(nothing(rows, dims.heads, dims.head), part))
+
+    program, visible_TS = jax.jit(attend), jnp.tri(rows, keys, dtype=bool)
+    return lambda: program(*arrays, visible_TS)
+
+
+def _random_params(codec: Codec, dim: int) -> dict[str, Any]:
+    return {name: x[0] for name, x in codec.init_params(jax.random.key(0), 1, dim).items()}
+
+
+@functools.lru_cache(maxsize=8)  # decoding needs what was encoded: one compilation for both
+def _both_ways(codec: Codec, dim: int, rows: int) -> tuple[Program, Program]:
+    return coding_programs(codec, _random_params(codec, dim), dim, rows)
+
+
+def coding_program(coding: Coding, rows: int) -> Program:
+    """One use of a codec on so many random rows, with random codebooks."""
+    if coding.kind != "sum":
+        encode, decode = _both_ways(coding.codec, coding.dim, rows)
+        return encode if coding.kind == "encode" else decode
+    params = _random_params(coding.codec, coding.dim)
+    x_TD = jax.random.normal(jax.random.key(0), (rows, coding.dim), jnp.float32)
+    with silence((0, coding.devices)):
+        traced = jax.jit(lambda params, x_TD: collectives.all_reduce(x_TD, coding.codec, params, "sum"))
+        program = traced.lower(params, x_TD).compile()
+    return lambda: program(params, x_TD)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoAttention(Strategy):
+    """Everything of a layer but its attention: queries are taken for its outputs."""
+
+    codec: Codec = dataclasses.field(default=Float("float32"))
+    name = "no-attention"
+
+    def attend(self, scope, call):
+        k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
+        scope.emitted["kept"] = {"k": call.rotate(k_TKd, call.position_T), "v": v_TKd}  # or nobody would compute them
+        return call.rotate(call.q_THd, call.position_T)
+
+    def traffic(self, setting):
+        return Traffic((0,), (0,), 0)
+
+    def flops(self, setting):
+        return (setting.layout.tokens * (setting.dims.row_flops() + setting.dims.kv_flops()),)
+
+
+def _layer_program(model: LoadedModel, params: Any, rows: int) -> Program:
+    """Embedding and one layer without attention for so many rows; weights are taken of one layer after another."""
+    family, strategy = FAMILIES[model.family], _NoAttention()
+    config = dataclasses.replace(model.config, L=1)
+    dims = family.dims(config)
+    setting = Setting(dims, strategy.layout(dims, rows, 1, None))
+    inputs_T, position_T = jnp.asarray(inputs_of(model, rows)), jnp.arange(rows)
+
+    def whole(top, layer, inputs_T):
+        return family.forward({**top, "layers": layer}, config, inputs_T, position_T, strategy, setting)
+
+    depth = len(jax.tree.leaves(params["layers"])[0])
+    layers = itertools.cycle([jax.tree.map(lambda x, n=n: (x[n],), params["layers"]) for n in range(depth)])
+    program, top = jax.jit(whole), _top(params)
+    return lambda: program(top, next(layers), inputs_T)
+
+
+def _embed_program(model: LoadedModel, params: Any, rows: int) -> Program:
+    """What enters layer 0 for so many rows."""
+    family, position_T, top = FAMILIES[model.family], jnp.arange(rows), _top(params)
+    program, inputs_T = jax.jit(lambda top, x: family.embed(top, model.config, x, position_T)), inputs_of(model, rows)
+    return functools.partial(program, top, jnp.asarray(inputs_T))
+
+
+def ends_program(model: LoadedModel, params: Any, rows: int) -> Program:
+    """What enters layer 0 for so many rows, and the output for one.
+
+    Args:
+        model: gives sizes and inputs.
+        params: its weights, on the device.
+    """
+    family, position_T, top = FAMILIES[model.family], jnp.arange(rows), _top(params)
+
+    def ends(top, inputs_T):
+        x_TD = family.embed(top, model.config, inputs_T, position_T)
+        return x_TD, family.unembed(top, x_TD[-1:])
+
+    return functools.partial(jax.jit(ends), top, jnp.asarray(inputs_of(model, rows)))
+
+
+def _top(params: Any) -> dict[str, Any]:
+    return {name: x for name, x in params.items() if name != "layers"}
