@@ -23,7 +23,10 @@ _SETTLE_RUNS = 1  # of each program, before any is timed
 
 
 def measure(
-    plan: Plan, progress: Progress = lambda what: None, save: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    plan: Plan,
+    progress: Progress = lambda what: None,
+    save: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+    beside: Callable[[Fleet, int, float], None] = lambda fleet, tokens, mbps: None,
 ) -> list[dict[str, Any]]:
     """A row for each strategy, number of tokens and rate.
 
@@ -33,6 +36,7 @@ def measure(
     Args:
         progress: told what is done next.
         save: given all rows so far after every length and rate.
+        beside: called once in every turn, with the workers, the tokens and the rate, to measure something else.
 
     Raises:
         ThinwireError: hosts cannot be emulated here, a strategy does not fit, or a host died.
@@ -53,7 +57,8 @@ def measure(
             for mbps in plan.mbps:
                 cluster.set_rate(mbps)
                 say = lambda what, at=mbps: progress(f"{at:g} Mbps: {what}")
-                rows += _at_rate(cluster, programs, plan, tokens, mbps, rates, say)
+                turn = lambda at=mbps, tokens=tokens: beside(fleet, tokens, at)
+                rows += _at_rate(cluster, programs, plan, tokens, mbps, rates, say, turn)
                 save(rows)
             fleet.everybody("forget")
         fleet.end()
@@ -130,6 +135,7 @@ def _at_rate(
     mbps: float,
     flops_per_second: Sequence[float],
     progress: Progress,
+    each_turn: Callable[[], None],
 ) -> list[dict[str, Any]]:
     """The rows of a length and rate: undisturbed, then under each disturbance."""
     round_trip = round_trip_s(cluster)
@@ -143,7 +149,7 @@ def _at_rate(
             return DISTURBANCES[name](cluster, plan, mbps, steady[strategy].medians()[0])
 
         say = lambda what, name=name: progress(f"{name}{name and ': '}{what}")
-        times = _in_turns(cluster, programs, plan, around, say)
+        times = _in_turns(cluster, programs, plan, around, say, each_turn)
         steady = steady or times
         found = [
             row(
@@ -164,9 +170,12 @@ def _in_turns(
     plan: Plan,
     around: Callable[[Strategy], contextlib.AbstractContextManager[None]],
     progress: Progress,
+    each_turn: Callable[[], None],
 ) -> dict[Strategy, _Times]:
     times = {strategy: _Times() for strategy in plan.strategies}
     for repeat in range(-_SETTLE_RUNS, plan.repeats):
+        if repeat >= 0:
+            each_turn()
         for strategy, of_one in times.items():
             progress(f"{strategy.spec()}, {max(0, repeat + 1)} of {plan.repeats}")
             alone, counted = isinstance(strategy, Single), repeat >= 0
