@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
             "dtype": args.dtype,
             "cores": cores,
             "what": f"{cores} core{'s' if cores > 1 else ''}, {args.dtype}, random weights and codebooks",
-            **inputs.environment(shlex.join(["python", "-m", "eval.cost_growth", *arguments])),
+            **inputs.environment(shlex.join(["python", "-m", "eval.cost_growth", *from_the_start(arguments)])),
         }
         if model.tokenizer is not None:
             document["what"] = document["what"].replace("random weights and", "random")
@@ -168,6 +168,14 @@ def check(
             strategy.layout(dims, tokens, token_devices, None)
         for devices in lists["devices"]:
             strategy.layout(dims, device_tokens, devices, None)
+
+
+def from_the_start(arguments: list[str]) -> list[str]:
+    """The arguments that would make in one run what a resumed run has put together."""
+    if "--resume" not in arguments:
+        return arguments
+    left = [one for one in arguments if one != "--resume" and not one.startswith("--parts=")]
+    return left[: left.index("--parts")] + left[left.index("--parts") + 2 :] if "--parts" in left else left
 
 
 def chosen_parts(text: str) -> list[str]:

@@ -5,23 +5,26 @@
     sudo python -m eval.latency_model --rows bench.json        profiles hosts like those of `thinwire bench --json`
     python -m eval.latency_model --rows bench.json --profiles latency.json
 
-For every model and number of hosts, the hosts first measure pieces of one layer and exchanges of bytes, which is all
-that predictions come from; then passes are measured, length by length, as `thinwire bench` does. The cores of this
-machine are shared out evenly, so that two hosts on two cores have one each. --resume keeps what the file of --json has.
+Passes are measured as `thinwire bench` does. In each of its turns the hosts also time pieces of one layer and exchanges
+of bytes, which is all that predictions come from: in the same turns, because a shared machine is a third faster or
+slower from one minute to the next. The cores of this machine are shared out evenly, so that two hosts on two cores have
+one each. --resume keeps what the file of --json has.
 """
 
 import argparse
+import dataclasses
 import json
+import math
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from thinwire.benchmark.check import checked, errors_of
 from thinwire.benchmark.measure import measure
 from thinwire.benchmark.plan import Plan
-from thinwire.benchmark.profiled import profile_hosts
+from thinwire.benchmark.profiled import HostProfiler, profile_hosts
 from thinwire.cli import console, inputs, main
 from thinwire.cli.bench import numbers
 from thinwire.cluster.specs import check_rate, parse_hosts, usable_cores
@@ -118,63 +121,56 @@ def grid(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             specs = parse_hosts(hosts, cpu, "100", "0")
             for tokens in lengths:
                 check(model, strategies, hosts, tokens)
-                shares = tuple(spec.cpu for spec in specs)
-                plans.append(Plan(name, tuple(strategies), shares, rates, (tokens,), args.dtype, args.repeats))
-    missing = [plan for plan in plans if not find(done, plan)]
-    if missing:
+            shares = tuple(spec.cpu for spec in specs)
+            plans.append(Plan(name, tuple(strategies), shares, rates, tuple(lengths), args.dtype, args.repeats))
+    if not all(find(done, plan, tokens) for plan in plans for tokens in plan.tokens):
         require_emulation()
-    known = list(done)
     with console.progress("latency model", len(plans)) as bar:
         for plan in plans:
-            title = f"{plan.model}, {plan.hosts} hosts, {plan.tokens[0]} tokens"
-            cell = find(known, plan)
-            if cell is None:
-                cell = measured(plan, models[plan.model], known, lambda what, t=title: bar.describe(f"{t}: {what}"))
-                known.append(cell)
-            yield cell
+            missing = tuple(tokens for tokens in plan.tokens if find(done, plan, tokens) is None)
+            tell = lambda what, plan=plan: bar.describe(f"{plan.model}, {plan.hosts} hosts, {what}")
+            found = measured(dataclasses.replace(plan, tokens=missing), models[plan.model], tell)
+            yield from filter(None, (find([*done, *found], plan, tokens) for tokens in plan.tokens))
             bar.advance()
 
 
-def measured(plan: Plan, model: LoadedModel, known: Sequence[dict[str, Any]], progress) -> dict[str, Any]:
-    """A cell: the profiles of such hosts, unless another length has them, and then rows on hosts of the same kind."""
-    kin = next((cell for cell in known if alike(cell, facts(plan), {"tokens"})), None)
-    profiles = [from_plain(one) for one in kin["profiles"]] if kin else profile_hosts(plan, progress=progress)
-    rows = measure(plan, progress)
-    return cell_of(plan, model, profiles, rows)
+def measured(plan: Plan, model: LoadedModel, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The cells of a plan: in every turn all hosts time pieces and exchanges, then all strategies run."""
+    if not plan.tokens:
+        return []
+    profiler = HostProfiler(plan)
+    rows = measure(plan, progress, beside=profiler)
+    of = lambda tokens: [row for row in rows if row["tokens"] == tokens]
+    profiles = lambda tokens: {mbps: profiler.profiles(tokens, mbps) for mbps in plan.mbps}
+    return [cell_of(plan, tokens, model, profiles(tokens), of(tokens)) for tokens in plan.tokens]
 
 
 def cell_of(
-    plan: Plan, model: LoadedModel, profiles: Sequence[Profile], rows: Sequence[Mapping[str, Any]]
+    plan: Plan,
+    tokens: int,
+    model: LoadedModel,
+    profiles: Mapping[float, Sequence[Profile]],
+    rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The profiles and the measured rows with their predictions."""
     dims = FAMILIES[model.family].dims(model.config)
-    found = [
-        {"model": plan.model, **row}
-        for row in checked(rows, profiles, dims, None if isinstance(plan.split, Balanced) else plan.split)
-    ]
-    return {
-        **facts(plan),
-        "repeats": plan.repeats,
-        "profiles": [to_plain(profile) for profile in profiles],
-        "rows": found,
-    }
+    split = None if isinstance(plan.split, Balanced) else plan.split
+    found = [{"model": plan.model, **row} for row in checked(rows, profiles, dims, split)]
+    by_rate = [{"mbps": mbps, "hosts": [to_plain(one) for one in of]} for mbps, of in profiles.items()]
+    return {**facts(plan, tokens), "repeats": plan.repeats, "profiles": by_rate, "rows": found}
 
 
-def facts(plan: Plan) -> dict[str, Any]:
+def facts(plan: Plan, tokens: int) -> dict[str, Any]:
     """What a cell is of, as JSON has it."""
     specs = [strategy.spec() for strategy in plan.strategies]
-    values = (plan.model, plan.hosts, plan.tokens[0], list(plan.cpu), list(plan.mbps), specs, plan.dtype)
+    values = (plan.model, plan.hosts, tokens, list(plan.cpu), list(plan.mbps), specs, plan.dtype)
     return dict(zip(CELL, values, strict=True))
 
 
-def find(cells: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any] | None:
-    """The cell of this plan among those that were measured before."""
-    return next((cell for cell in cells if alike(cell, facts(plan), set())), None)
-
-
-def alike(cell: Mapping[str, Any], wanted: Mapping[str, Any], but: set[str]) -> bool:
-    """Whether a cell is of the same but for the facts of these names."""
-    return all(cell[name] == wanted[name] for name in CELL if name not in but)
+def find(cells: Sequence[dict[str, Any]], plan: Plan, tokens: int) -> dict[str, Any] | None:
+    """The cell of this plan and length among those that were measured before."""
+    wanted = facts(plan, tokens)
+    return next((cell for cell in cells if all(cell[name] == wanted[name] for name in CELL)), None)
 
 
 def of_file(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -196,15 +192,16 @@ def of_file(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         with console.progress("profiling", 1) as bar:
             profiles = profile_hosts(plan, progress=bar.describe)
             bar.advance()
-    yield cell_of(plan, model, profiles, rows)
+    yield cell_of(plan, plan.tokens[0], model, profiles, rows)
 
 
-def fitting(path: str, plan: Plan) -> tuple[Profile, ...]:
+def fitting(path: str, plan: Plan) -> dict[float, tuple[Profile, ...]]:
     """The profiles in a file of this job that are of such hosts and such a model, the last of them."""
     for cell in reversed(read_cells(path)):
         same = lambda name: str(name).partition(":layers=")[0]
         if (cell["cpu"], cell["dtype"], same(cell["model"])) == (list(plan.cpu), plan.dtype, same(plan.model)):
-            return tuple(from_plain(one) for one in cell["profiles"])
+            of = {one["mbps"]: tuple(from_plain(host) for host in one["hosts"]) for one in cell["profiles"]}
+            return {mbps: of[min(of, key=lambda at, mbps=mbps: abs(math.log(at / mbps)))] for mbps in plan.mbps}
     raise ThinwireError(f"{path} has no profiles of {plan.hosts} such hosts with {plan.model}; leave --profiles out.")
 
 

@@ -1,5 +1,6 @@
 """The latency model beside measured passes: end to end on emulated hosts, and what is refused everywhere."""
 
+import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -11,10 +12,10 @@ from cluster.emulation import needs_emulation
 from thinwire.benchmark import pieces
 from thinwire.benchmark.check import checked, errors_of
 from thinwire.benchmark.pieces import profile_device
-from thinwire.benchmark.profiled import Exchange, links_of
+from thinwire.benchmark.profiled import links_of
 from thinwire.errors import ThinwireError
 from thinwire.planning.latency import predict_latency
-from thinwire.planning.profile import from_plain, to_plain
+from thinwire.planning.profile import Link, from_plain, to_plain
 from thinwire.planning.work import codings, traffic_of, work_of
 from thinwire.strategies import parse_strategies
 
@@ -28,9 +29,10 @@ def profile():
     before, pieces._SLICE_S = pieces._SLICE_S, 0.0
     try:
         coded = [one for strategy in STRATEGIES for one in codings(strategy, tiny.dims(), 2)]
-        return profile_device(tiny.model(), coded, rows=ROWS)
+        found = profile_device(tiny.model(), coded, rows=ROWS)
     finally:
         pieces._SLICE_S = before
+    return dataclasses.replace(found, links={"gather": Link(1e-3, 0.8), "sum": Link(1e-3, 0.5)})
 
 
 def measured_rows(**changes):
@@ -48,11 +50,11 @@ def test_a_device_profiles_itself(profile):
 
 
 def test_checked_rows_are_the_models_and_do_not_depend_on_what_was_measured(profile):
-    profiles = [profile, profile]
+    profiles = {10: [profile, profile]}
     fast, slow = (checked(measured_rows(total_s=s), profiles, tiny.dims())[0] for s in (0.1, 10.0))
     strategy = STRATEGIES[1]
     wanted = predict_latency(
-        work_of(strategy, tiny.dims(), 24, 2), traffic_of(strategy, tiny.dims(), 24, 2), profiles, 10
+        work_of(strategy, tiny.dims(), 24, 2), traffic_of(strategy, tiny.dims(), 24, 2), profiles[10], 10
     )
     assert fast["predicted_s"] == slow["predicted_s"] == pytest.approx(wanted)
     assert fast["ratio"] == pytest.approx(100 * slow["ratio"])
@@ -60,21 +62,25 @@ def test_checked_rows_are_the_models_and_do_not_depend_on_what_was_measured(prof
 
 
 def test_disturbed_rows_are_left_out(profile):
-    assert checked(measured_rows(disturbance="drop"), [profile] * 2, tiny.dims()) == []
+    assert checked(measured_rows(disturbance="drop"), {10: [profile] * 2}, tiny.dims()) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"measured": False}, "predicted, not measured"), ({"hosts": 4}, "4 hosts and 2 profiles")],
+    [
+        ({"measured": False}, "predicted, not measured"),
+        ({"hosts": 4}, "4 hosts and 2 profiles"),
+        ({"mbps": 50}, "no profile at 50 Mbps"),
+    ],
 )
 def test_rows_that_cannot_be_checked_are_refused(profile, changes, said):
     with pytest.raises(ThinwireError, match=said):
-        checked(measured_rows(**changes), [profile] * 2, tiny.dims())
+        checked(measured_rows(**changes), {10: [profile] * 2}, tiny.dims())
 
 
 def test_rows_of_something_else_are_refused(profile):
     with pytest.raises(ThinwireError, match="has no hosts"):
-        checked([{"strategy": "single"}], [profile], tiny.dims())
+        checked([{"strategy": "single"}], {10: [profile]}, tiny.dims())
 
 
 def test_errors():
@@ -86,18 +92,30 @@ def test_errors():
         errors_of([])
 
 
-def test_links_are_told_from_gathers():
-    seconds = lambda mbps, sent: 3 * 2e-3 + sent * (8e-6 / (0.8 * mbps) + 1e-8)
-    gathers = [Exchange(mbps, sent, seconds(mbps, sent)) for mbps in (10, 100) for sent in (3 * 64, 3 * 65536)]
-    links = links_of(gathers, 4)
-    assert links["message_s"] == pytest.approx(2e-3, rel=0.1)
-    assert links["efficiency"] == pytest.approx(0.8)
-    assert links["byte_s"] == pytest.approx(1e-8)
+def test_links_are_told_from_rounds_with_and_without():
+    """1 ms a message and 80 % of 10 Mbps for gathers, 2 ms and 40 % for sums; host 1 is slower anyway."""
+
+    def host(slower, noise):
+        found = {}
+        for kind, message_s, efficiency, messages in (("gather", 1e-3, 0.8, 3), ("sum", 2e-3, 0.4, 6)):
+            for size in (64, 65536):
+                cost = messages * (message_s + (size - 64) * 8e-6 / (efficiency * 10))
+                found[f"{kind}/{size}/quiet"] = slower + noise
+                found[f"{kind}/{size}/loud"] = 0.2 + noise + cost  # all wait for the slowest
+        return found
+
+    turns = [[host(0.1, noise), host(0.2, noise)] for noise in (0.0, 0.05, 0.01)]
+    links = links_of(turns, 10, 4)
+    assert links["gather"].message_s == pytest.approx(1e-3)
+    assert links["gather"].efficiency == pytest.approx(0.8)
+    assert links["sum"].message_s == pytest.approx(2e-3)
+    assert links["sum"].efficiency == pytest.approx(0.4)
 
 
-def test_one_rate_tells_of_its_efficiency_only():
-    gathers = [Exchange(10, 64, 1e-3), Exchange(10, 65536 + 64, 1e-3 + 65536 * 8e-6 / 10 / 0.5)]
-    assert links_of(gathers, 2) == pytest.approx({"message_s": 1e-3, "byte_s": 0.0, "efficiency": 0.5})
+def test_noise_that_makes_an_exchange_free_leaves_a_perfect_link():
+    names = [f"{kind}/{size}/{how}" for kind in ("gather", "sum") for size in (64, 65536) for how in ("loud", "quiet")]
+    host = dict.fromkeys(names, 0.1)
+    assert links_of([[host, host]], 10, 2) == {"gather": Link(), "sum": Link()}
 
 
 def bench_file(tmp_path, **changes):
@@ -109,10 +127,9 @@ def bench_file(tmp_path, **changes):
 
 def test_rows_of_a_benchmark_with_kept_profiles(tmp_path, profile, capsys):
     place = {"model": "shape:llama-tiny:layers=1", "hosts": 2, "tokens": 24, "cpu": [1.0, 1.0], "mbps": [10]}
-    kept = {**place, "strategies": [], "dtype": "float32", "rows": [], "profiles": [to_plain(profile)] * 2}
-    known = {"encode int8@64": profile.coding["encode int8@48"], "decode int8@64": profile.coding["decode int8@48"]}
-    for one in kept["profiles"]:
-        one["coding"] |= {name: to_plain(profile)["coding"][name.replace("64", "48")] for name in known}
+    kept = {**place, "strategies": [], "dtype": "float32", "rows": [], "profiles": []}
+    coding = {name.replace("48", "64"): curve for name, curve in profile.coding.items()}
+    kept["profiles"] = [{"mbps": 10.0, "hosts": [to_plain(dataclasses.replace(profile, coding=coding))] * 2}]
     (tmp_path / "profiles.json").write_text(json.dumps({"cells": [kept]}))
     out = tmp_path / "checked.json"
     options = ["--rows", bench_file(tmp_path), "--profiles", str(tmp_path / "profiles.json")]
@@ -137,10 +154,11 @@ def test_the_whole_check_on_emulated_hosts(tmp_path, monkeypatch, capsys):
     assert EVAL["run"]([*options, "--tokens", "32"]) == 0
     (cell,) = json.loads(path.read_text())["cells"]
     assert [row["strategy"] for row in cell["rows"]] == ["single", "sequence:int8"]
-    assert len(cell["profiles"]) == 2
-    assert from_plain(cell["profiles"][0]).message_s > 0
+    (at,) = cell["profiles"]
+    assert len(at["hosts"]) == 2
+    assert set(from_plain(at["hosts"][0]).links) == {"gather", "sum"}
     # The cell that is there is kept: nothing is measured.
-    monkeypatch.setitem(EVAL["run"].__globals__, "measured", None)
+    monkeypatch.setitem(EVAL["run"].__globals__, "measure", None)
     assert EVAL["run"]([*options, "--tokens", "32", "--resume"]) == 0
     assert json.loads(path.read_text())["cells"] == [cell]
     capsys.readouterr()

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from thinwire.errors import ThinwireError
 from thinwire.planning.latency import predict_latency
-from thinwire.planning.profile import Curve, Profile, from_plain, read_profiles, to_plain
+from thinwire.planning.profile import Curve, Link, Profile, from_plain, read_profiles, to_plain
 from thinwire.planning.work import codings, traffic_of, work_of
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.base import Traffic
@@ -26,7 +26,7 @@ def profile(specs=SPECS, devices=3, **changes) -> Profile:
         layer=rows(1e-3, 1e-4), part=rows(5e-4, 2e-5), part_share=0.25, kv_share=0.1,
         attention=Curve(tuple(x * x for x in ROWS), tuple(1e-7 * x * x for x in ROWS)),
         ends=rows(1e-4, 1e-6), coding={one.name: rows(1e-4, 1e-5) for one in coded},
-        message_s=1e-3, byte_s=1e-9, efficiency=0.9,
+        links={"gather": Link(1e-3, 0.9), "sum": Link(2e-3, 0.5)},
     )  # fmt: skip
     return dataclasses.replace(found, **changes)
 
@@ -45,16 +45,17 @@ def test_written_and_read():
 
 def test_a_file_of_profiles(tmp_path):
     path = tmp_path / "profiles.json"
-    path.write_text(json.dumps({"profiles": [to_plain(profile()), to_plain(profile(message_s=0.5))]}))
-    assert [one.message_s for one in read_profiles(path)] == [1e-3, 0.5]
+    path.write_text(json.dumps({"profiles": [to_plain(profile()), to_plain(profile(kv_share=0.5))]}))
+    assert [one.kv_share for one in read_profiles(path)] == [0.1, 0.5]
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
         lambda plain: plain.pop("layer"),
-        lambda plain: plain.update(efficiency=0),
-        lambda plain: plain.update(message_s=-1),
+        lambda plain: plain["links"]["sum"].update(efficiency=0),
+        lambda plain: plain["links"]["sum"].update(message_s=-1),
+        lambda plain: plain.pop("links"),
         lambda plain: plain.update(part_share=1.0),
         lambda plain: plain.update(coding=3),
         lambda plain: plain["layer"].update(seconds=[1.0]),
@@ -65,7 +66,7 @@ def test_a_file_of_profiles(tmp_path):
 def test_a_spoilt_profile_is_refused(spoil):
     plain = to_plain(profile())
     spoil(plain)
-    with pytest.raises(ThinwireError, match=r"profile|curve"):
+    with pytest.raises(ThinwireError, match="profile"):
         from_plain(plain)
 
 
@@ -103,9 +104,18 @@ def test_a_pass_by_hand():
     assert one.local_s(work) == pytest.approx(sum(parts.values()))
 
 
-def test_the_link_by_hand():
-    assert profile().wire_s(10**6, 8.0) == pytest.approx(1 / 0.9 + 1e-3)
-    assert profile().wait_s(12, 4) == pytest.approx(12e-3)
+def test_the_links_by_hand():
+    gather, total = (work_of(parse_strategy(spec), tiny.dims(), 36, 3)[0] for spec in ("sequence:int8", "tensor:int8"))
+    assert profile().wire_s(gather, 10**6, 8.0) == pytest.approx(1 / 0.9)
+    assert profile().wire_s(total, 10**6, 8.0) == pytest.approx(2)
+    assert profile().wait_s(gather, 12, 4) == pytest.approx(12e-3)
+    assert profile().wait_s(total, 12, 4) == pytest.approx(24e-3)
+
+
+def test_a_device_that_was_profiled_alone_knows_no_exchange():
+    assert seconds("single", machine=profile(links={})) > 0
+    with pytest.raises(ThinwireError, match="no exchange of the kind 'sum'"):
+        seconds("tensor:int8", machine=profile(links={}))
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -16,7 +16,7 @@ _NEEDED = ("strategy", "hosts", "cpu", "tokens", "mbps", "total_s")
 
 def checked(
     rows: Sequence[Mapping[str, Any]],
-    profiles: Sequence[Profile],
+    profiles: Mapping[float, Sequence[Profile]],
     dims: ModelDims,
     split: tuple[float, ...] | None = None,
 ) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def checked(
 
     Args:
         rows: of ``measure``, or of the file of ``thinwire bench --json``; disturbed ones are left out.
-        profiles: of the hosts, by number; a row of the single device is host 0's.
+        profiles: of the hosts, by rate; a row of the single device is host 0's.
         dims: of the model that ran.
         split: of the tokens, as it was.
 
@@ -42,7 +42,9 @@ def checked(
         if not row.get("measured", True):
             raise ThinwireError("these rows were predicted, not measured: there is nothing to check a prediction by.")
         if not row.get("disturbance"):
-            found.append(_checked(row, profiles, dims, split))
+            if row["mbps"] not in profiles:
+                raise ThinwireError(f"there is no profile at {row['mbps']:g} Mbps: profile the hosts at that rate.")
+            found.append(_checked(row, profiles[row["mbps"]], dims, split))
     return found
 
 
@@ -57,14 +59,10 @@ def _checked(
     traffic = traffic_of(strategy, dims, tokens, hosts, shares)
     here = profiles[:hosts]
     predicted = predict_latency(work, traffic, here, mbps)
-    slowest = max(
-        range(hosts), key=lambda n: here[n].local_s(work[n]) + here[n].wire_s(traffic.bytes_by_device[n], mbps)
-    )
-    parts = {
-        **here[slowest].parts_s(work[slowest]),
-        "wire": here[slowest].wire_s(traffic.bytes_by_device[slowest], mbps),
-        "messages": here[slowest].wait_s(max(traffic.messages_by_device), traffic.rounds),
-    }
+    wire = [here[n].wire_s(work[n], traffic.bytes_by_device[n], mbps) for n in range(hosts)]
+    slowest = max(range(hosts), key=lambda n: here[n].local_s(work[n]) + wire[n])
+    messages = here[slowest].wait_s(work[slowest], max(traffic.messages_by_device), traffic.rounds)
+    parts = {**here[slowest].parts_s(work[slowest]), "wire": wire[slowest], "messages": messages}
     return {
         **{name: row[name] for name in ("strategy", "hosts", "tokens", "mbps")},
         "cpu": list(row["cpu"]),

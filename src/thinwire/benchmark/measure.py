@@ -28,7 +28,10 @@ _SETTLE_RUNS = 1  # of each program, before any is timed
 
 
 def measure(
-    plan: Plan, progress: Progress = lambda what: None, save: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    plan: Plan,
+    progress: Progress = lambda what: None,
+    save: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+    beside: Callable[[Fleet, int, float], None] = lambda fleet, tokens, mbps: None,
 ) -> list[dict[str, Any]]:
     """A row for each strategy, number of tokens and rate.
 
@@ -39,6 +42,7 @@ def measure(
     Args:
         progress: told what is done next.
         save: given all rows so far after every length and rate.
+        beside: called once in every turn, with the workers, the tokens and the rate, to measure something else.
 
     Raises:
         ThinwireError: hosts cannot be emulated here, a strategy does not fit, or a host died.
@@ -65,7 +69,8 @@ def measure(
             for mbps in plan.mbps:
                 cluster.set_rate(mbps)
                 say = lambda what, at=mbps: progress(f"{at:g} Mbps: {what}")
-                rows += _at_rate(cluster, programs, peers, plan, tokens, mbps, rates, say)
+                turn = lambda at=mbps, tokens=tokens: beside(fleet, tokens, at)
+                rows += _at_rate(cluster, programs, peers, plan, tokens, mbps, rates, say, turn)
                 save(rows)
             fleet.everybody("forget")
         fleet.end()
@@ -150,6 +155,7 @@ def _at_rate(
     mbps: float,
     flops_per_second: Sequence[float],
     progress: Progress,
+    each_turn: Callable[[], None],
 ) -> list[dict[str, Any]]:
     """The rows of a length and rate: undisturbed, then under each disturbance."""
     round_trip = round_trip_s(cluster)
@@ -158,9 +164,9 @@ def _at_rate(
     for name in ("", *plan.disturbances):
         steady_s = {strategy: of_one.medians()[0] for strategy, of_one in steady.items()}
         around = _undisturbed if not name else functools.partial(_disturbed, name, cluster, plan, mbps, steady_s)
-        beside = [] if name else peers  # what disturbs links and the last host is not for them
+        of_peers = [] if name else peers  # what disturbs links and the last host is not for them
         say = functools.partial(_say, progress, name)
-        times, beside_s = _in_turns(cluster, programs, beside, plan, tokens, around, say)
+        times, peers_s = _in_turns(cluster, programs, of_peers, plan, tokens, around, say, each_turn)
         steady = steady or times
         found = [
             row(
@@ -175,7 +181,7 @@ def _at_rate(
                 peer, plan, tokens, mbps, total_s=statistics.median(seconds), spread_s=_spread(seconds),
                 repeats=len(seconds), measured=True, emulated=True, disturbance=name,
             )
-            for peer, seconds in zip(beside, beside_s, strict=True)
+            for peer, seconds in zip(of_peers, peers_s, strict=True)
         ]  # fmt: skip
         rows += with_speedups(found)
     if plan.profile:
@@ -210,11 +216,14 @@ def _in_turns(
     tokens: int,
     around: Callable[[Strategy], contextlib.AbstractContextManager[None]],
     progress: Progress,
+    each_turn: Callable[[], None],
 ) -> tuple[dict[Strategy, _Times], list[list[float]]]:
     """What the repeats of each strategy took and sent, and the seconds of each peer's."""
     times = {strategy: _Times() for strategy in plan.strategies}
-    beside: list[list[float]] = [[] for _ in peers]
+    peers_s: list[list[float]] = [[] for _ in peers]
     for repeat in range(-_SETTLE_RUNS, plan.repeats):
+        if repeat >= 0:
+            each_turn()
         for strategy, of_one in times.items():
             progress(f"{strategy.spec()}, {max(0, repeat + 1)} of {plan.repeats}")
             alone, counted = isinstance(strategy, Single), repeat >= 0
@@ -230,12 +239,12 @@ def _in_turns(
                 of_one.sent.append(_most_sent(before, between))
             if counted and not alone:  # a silent run meets, too, and sends nothing after that
                 of_one.meeting.append(_most_sent(between, cluster.counters()))
-        for peer, of_peer in zip(peers, beside, strict=True):
+        for peer, of_peer in zip(peers, peers_s, strict=True):
             progress(f"{peer.peer.name}, {max(0, repeat + 1)} of {plan.repeats}")
             seconds = peer.run(tokens)
             if repeat >= 0:
                 of_peer.append(seconds)
-    return times, beside
+    return times, peers_s
 
 
 def _most_sent(before: Sequence[Counters], after: Sequence[Counters]) -> Counters:

@@ -37,46 +37,84 @@ _PARTS = 4  # of a layer split by heads and columns, one of which is measured be
 _LAYERS = 4  # whose weights are taken in turn, so that they come from memory as in a whole pass
 
 
+class Pieces:
+    """The pieces of a model, compiled on the device that makes this.
+
+    Args:
+        model: whose pieces they are; its context must be no less than the smallest of ``rows``.
+        coded: uses of codecs.
+        rows: sizes at which each piece is measured, ascending; attention with as many keys.
+
+    Attributes:
+        facts: what ``profile_of`` must know besides seconds, ready for JSON.
+    """
+
+    def __init__(self, model: LoadedModel, coded: Iterable[Coding], dtype: str = "float32", rows: Sequence[int] = ROWS):
+        dims = FAMILIES[model.family].dims(model.config)
+        coded = tuple(dict.fromkeys(coded))
+        few = {**model.params, "layers": jax.tree.map(lambda x: x[:_LAYERS], model.params["layers"])}
+        axes = FAMILIES[model.family].param_axes(model.config)
+        parts, sharded = Tensor().shard(few, axes, dims, _PARTS)
+        part = jax.tree.map(lambda x, split: x[0] if split else x, parts, sharded)
+        whole, part = (jax.device_put(cast(params, dtype)) for params in (few, part))
+        self._programs: dict[str, Program] = {}
+        for count in rows:
+            self._programs |= {
+                f"attention/{count}": attention_program(dims, count, count, dtype),
+                f"ends/{count}": ends_program(model, whole, count),
+                f"embed/{count}": _embed_program(model, whole, count),
+                f"layer/{count}": _layer_program(model, whole, count),
+                f"part/{count}": _layer_program(model, part, count),
+                **{f"{one.name}/{count}": coding_program(one, count) for one in coded},
+            }
+        for program in self._programs.values():
+            _seconds_once(program)
+        self.facts = {
+            "model": model.name,
+            "dtype": dtype,
+            "rows": list(rows),
+            "part_share": tensor_share(dims, _PARTS),
+            "kv_share": dims.kv_flops() / (dims.row_flops() + dims.kv_flops()),
+            "coding": [one.name for one in coded],
+        }
+
+    def turn(self) -> dict[str, float]:
+        """Seconds of a call of each program, of a slice of time each."""
+        return {name: _mean_seconds(program) for name, program in self._programs.items()}
+
+
+def profile_of(facts: Mapping[str, Any], turns: Sequence[Mapping[str, float]]) -> Profile:
+    """The profile that turns tell, by their medians: without links.
+
+    Args:
+        facts: of ``Pieces``.
+        turns: of the same pieces.
+    """
+    rows = facts["rows"]
+    middle = lambda name, count: statistics.median(turn[f"{name}/{count}"] for turn in turns)
+    curve = lambda name: Curve(tuple(rows), tuple(middle(name, count) for count in rows))
+    layer = lambda name: Curve(
+        tuple(rows), tuple(max(0.0, middle(name, count) - middle("embed", count)) for count in rows)
+    )
+    return Profile(
+        model=facts["model"],
+        dtype=facts["dtype"],
+        layer=layer("layer"),
+        part=layer("part"),
+        part_share=facts["part_share"],
+        kv_share=facts["kv_share"],
+        attention=Curve(tuple(count**2 for count in rows), curve("attention").seconds),
+        ends=curve("ends"),
+        coding={name: curve(name) for name in facts["coding"]},
+    )
+
+
 def profile_device(
     model: LoadedModel, coded: Iterable[Coding], dtype: str = "float32", rows: Sequence[int] = ROWS
 ) -> Profile:
-    """The profile of the device that runs this, without its links.
-
-    Args:
-        model: whose pieces are measured; its context must be no less than the smallest of ``rows``.
-        coded: uses of codecs.
-        rows: sizes at which each piece is measured, ascending; attention with as many keys.
-    """
-    dims = FAMILIES[model.family].dims(model.config)
-    few = {**model.params, "layers": jax.tree.map(lambda x: x[:_LAYERS], model.params["layers"])}
-    axes = FAMILIES[model.family].param_axes(model.config)
-    parts, sharded = Tensor().shard(few, axes, dims, _PARTS)
-    part = jax.tree.map(lambda x, split: x[0] if split else x, parts, sharded)
-    whole, part = (jax.device_put(cast(params, dtype)) for params in (few, part))
-    programs: dict[tuple[str, int], Program] = {}
-    for count in rows:
-        programs["attention", count] = attention_program(dims, count, count, dtype)
-        programs["ends", count] = ends_program(model, whole, count)
-        programs["embed", count] = _embed_program(model, whole, count)
-        programs["layer", count] = _layer_program(model, whole, count)
-        programs["part", count] = _layer_program(model, part, count)
-        programs |= {(one.name, count): coding_program(one, count) for one in dict.fromkeys(coded)}
-    seconds = seconds_of_all(programs)
-    curve = lambda name: Curve(tuple(rows), tuple(seconds[name, count] for count in rows))
-    layer = lambda name: Curve(
-        tuple(rows), tuple(max(0.0, seconds[name, count] - seconds["embed", count]) for count in rows)
-    )
-    return Profile(
-        model=model.name,
-        dtype=dtype,
-        layer=layer("layer"),
-        part=layer("part"),
-        part_share=tensor_share(dims, _PARTS),
-        kv_share=dims.kv_flops() / (dims.row_flops() + dims.kv_flops()),
-        attention=Curve(tuple(count**2 for count in rows), curve("attention").seconds),
-        ends=curve("ends"),
-        coding={one.name: curve(one.name) for one in dict.fromkeys(coded)},
-    )
+    """The profile of the device that runs this, without its links; arguments as of ``Pieces``."""
+    pieces = Pieces(model, coded, dtype, rows)
+    return profile_of(pieces.facts, [pieces.turn() for _ in range(_TURNS)])
 
 
 def seconds_of_all(programs: Mapping[Key, Program]) -> dict[Key, float]:

@@ -22,16 +22,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from thinwire.benchmark.coding import coding_seconds
-from thinwire.benchmark.exchange import exchange_seconds
+from thinwire.benchmark.exchange import Exchanges
 from thinwire.benchmark.inputs import codecs_of, inputs_of
-from thinwire.benchmark.pieces import profile_device
+from thinwire.benchmark.pieces import Pieces
 from thinwire.benchmark.recording import record, truly_named
 from thinwire.benchmark.rows import facts_of
 from thinwire.cluster.rendezvous import join, leave
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
-from thinwire.planning.profile import to_plain
 from thinwire.planning.work import codings
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.balance import Balanced
@@ -44,6 +43,9 @@ _GEMM_SLICES, _GEMM_SECONDS = 8, 0.15  # the machine's best is wanted, not what 
 
 class Worker:
     """A host's model and its compiled programs, by strategy and whether they are silent."""
+
+    pieces: Pieces
+    rounds: Exchanges
 
     def __init__(self):
         self.model: Any = None
@@ -121,15 +123,24 @@ class Worker:
         return {"flops_per_second": max(rate() for _ in range(_GEMM_SLICES))}
 
     def pieces(self, strategies: list[str], devices: int, rows: list[int]) -> dict[str, Any]:
-        """Seconds of the pieces of a layer on this host, and of the codecs of strategies on so many devices."""
+        """Compiles the pieces of a layer, and of the codecs of strategies on so many devices; facts of them."""
         dims = FAMILIES[self.model.family].dims(self.model.config)
-        parsed = [parse_strategy(spec) for spec in strategies]
-        coded = [one for strategy in parsed for one in codings(strategy, dims, devices)]
-        return {"profile": to_plain(profile_device(self.model, coded, self.dtype, rows))}
+        coded = [one for spec in strategies for one in codings(parse_strategy(spec), dims, devices)]
+        self.pieces = Pieces(self.model, coded, self.dtype, rows)
+        return self.pieces.facts
 
-    def exchange(self, size: int) -> dict[str, Any]:
-        """Seconds of a round of work with a gather of so many bytes of each host, and without."""
-        return exchange_seconds(make_mesh(jax.device_count()), size)
+    def time_pieces(self) -> dict[str, Any]:
+        """Seconds of each of the pieces."""
+        return self.pieces.turn()
+
+    def exchanges(self, sizes: list[int]) -> dict[str, Any]:
+        """Compiles rounds of work with exchanges of so many bytes."""
+        self.rounds = Exchanges(make_mesh(jax.device_count()), sizes)
+        return {}
+
+    def time_exchanges(self) -> dict[str, Any]:
+        """Seconds of a round of each."""
+        return self.rounds.turn()
 
     def forget(self) -> dict[str, Any]:
         """Drops all programs."""
@@ -146,7 +157,9 @@ ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "coding": Worker.coding,
     "gemm": Worker.gemm,
     "pieces": Worker.pieces,
-    "exchange": Worker.exchange,
+    "time_pieces": Worker.time_pieces,
+    "exchanges": Worker.exchanges,
+    "time_exchanges": Worker.time_exchanges,
     "forget": Worker.forget,
 }
 

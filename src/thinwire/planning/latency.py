@@ -26,11 +26,11 @@ class Device(Protocol[WorkT]):
         """Seconds of local work."""
         ...
 
-    def wire_s(self, sent: float | int, mbps: float | int) -> float:
+    def wire_s(self, work: WorkT, sent: float | int, mbps: float | int) -> float:
         """Seconds for which so many bytes keep its link busy."""
         ...
 
-    def wait_s(self, messages: int, rounds: int) -> float:
+    def wait_s(self, work: WorkT, messages: int, rounds: int) -> float:
         """Seconds that messages and rounds take however short they are."""
         ...
 
@@ -46,13 +46,14 @@ class Machine:
         """Seconds of so many FLOPs."""
         return work / self.flops_per_second
 
-    def wire_s(self, sent: float | int, mbps: float | int) -> float:
+    def wire_s(self, work: float | int, sent: float | int, mbps: float | int) -> float:
         """Seconds of so many bytes at the full rate."""
+        del work
         return 8e-6 * sent / mbps
 
-    def wait_s(self, messages: int, rounds: int) -> float:
+    def wait_s(self, work: float | int, messages: int, rounds: int) -> float:
         """Seconds of the rounds; messages to several peers leave together."""
-        del messages
+        del work, messages
         return rounds * self.message_latency_s
 
 
@@ -68,5 +69,8 @@ def predict_latency(
     """
     machines = machine if isinstance(machine, Sequence) else [machine] * len(work)
     terms = zip(machines, work, traffic.bytes_by_device, strict=True)
-    slowest = max(one.local_s(of_one) + one.wire_s(sent, mbps) for one, of_one, sent in terms)
-    return slowest + max(one.wait_s(max(traffic.messages_by_device), traffic.rounds) for one in machines)
+    slowest = max(one.local_s(of_one) + one.wire_s(of_one, sent, mbps) for one, of_one, sent in terms)
+    messages = max(traffic.messages_by_device)
+    return slowest + max(
+        one.wait_s(of_one, messages, traffic.rounds) for one, of_one in zip(machines, work, strict=True)
+    )

@@ -14,11 +14,10 @@ from thinwire.planning.work import Work
 
 DESCRIPTION = (
     "latency = max over devices of (layers x (a layer's matrices for its rows + projections of others' rows + its "
-    "pairs of attention) + coded layers x coding + embedding and output + 8 x bytes sent / (efficiency x rate) + bytes "
-    "sent x seconds a byte) + messages x seconds a message; every piece is measured by itself on the same device, with "
-    "a straight line between measured sizes; nothing overlaps"
+    "pairs of attention) + coded layers x coding + embedding and output + 8 x bytes sent / (efficiency x rate)) + "
+    "messages x seconds a message; every piece is measured by itself on the same device, with a straight line between "
+    "measured sizes; nothing overlaps"
 )
-NUMBERS = ("part_share", "kv_share", "message_s", "byte_s", "efficiency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +53,29 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True)
+class Link:
+    """What exchanges of one kind cost a device.
+
+    Attributes:
+        message_s: of each message that it sends, however short: a collective sends one to each other device in turn.
+        efficiency: part of the link's rate that the bytes of the ledger get.
+
+    Raises:
+        ThinwireError: a number is impossible.
+    """
+
+    message_s: float = 0.0
+    efficiency: float = 1.0
+
+    def __post_init__(self):
+        """Checks the numbers."""
+        if not (self.message_s >= 0 and self.efficiency > 0):
+            raise ThinwireError(
+                f"a message of {self.message_s} s and an efficiency of {self.efficiency} are no link of a profile."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Profile:
     """One device of one kind: what the pieces of a model take on it, and what its exchanges with others do.
 
@@ -70,9 +92,7 @@ class Profile:
         attention: pairs -> s, one layer's attention of rows to as many keys, masked if the model is causal.
         ends: rows -> s, what enters layer 0, and the output of one row.
         coding: by the name of a ``thinwire.planning.work.Coding``, rows -> s.
-        message_s: of each message that a collective waits for.
-        byte_s: of each byte sent, whatever the rate.
-        efficiency: part of a link's rate that bytes of the ledger get.
+        links: by the kind of exchange (``Work.exchange``); none for a device that is alone.
     """
 
     model: str
@@ -84,9 +104,7 @@ class Profile:
     attention: Curve
     ends: Curve
     coding: Mapping[str, Curve]
-    message_s: float = 0.0
-    byte_s: float = 0.0
-    efficiency: float = 1.0
+    links: Mapping[str, Link] = dataclasses.field(default_factory=dict)
 
     def parts_s(self, work: Work) -> dict[str, float]:
         """Seconds of local work in a pass: ``layer``, ``attention``, ``project``, ``ends``, and by kind of coding.
@@ -121,14 +139,24 @@ class Profile:
         """Seconds of a device's local work in a pass."""
         return sum(self.parts_s(work).values())
 
-    def wire_s(self, sent: float | int, mbps: float | int) -> float:
+    def wire_s(self, work: Work, sent: float | int, mbps: float | int) -> float:
         """Seconds for which ``sent`` bytes keep a link of that rate busy."""
-        return sent * (8e-6 / (self.efficiency * mbps) + self.byte_s)
+        return 8e-6 * sent / (self.link(work).efficiency * mbps) if sent else 0.0
 
-    def wait_s(self, messages: int, rounds: int) -> float:
-        """Seconds of the messages themselves, however short: a collective sends one to each other device in turn."""
+    def wait_s(self, work: Work, messages: int, rounds: int) -> float:
+        """Seconds of the messages themselves, however short."""
         del rounds
-        return messages * self.message_s
+        return messages * self.link(work).message_s if messages else 0.0
+
+    def link(self, work: Work) -> Link:
+        """What the exchanges of a pass cost.
+
+        Raises:
+            ThinwireError: exchanges of the kind were not profiled.
+        """
+        if work.exchange not in self.links:
+            raise ThinwireError(f"the profile knows no exchange of the kind {work.exchange!r}: profile several hosts.")
+        return self.links[work.exchange]
 
 
 def to_plain(profile: Profile) -> dict[str, Any]:
@@ -146,16 +174,16 @@ def from_plain(found: Any) -> Profile:
         curve = lambda one: Curve(tuple(one["sizes"]), tuple(one["seconds"]))
         layer, part, attention, ends = (curve(found[name]) for name in ("layer", "part", "attention", "ends"))
         coding = {key: curve(one) for key, one in found["coding"].items()}
-        numbers = {name: float(found[name]) for name in NUMBERS}
+        links = {kind: Link(float(one["message_s"]), float(one["efficiency"])) for kind, one in found["links"].items()}
+        shares = {name: float(found[name]) for name in ("part_share", "kv_share")}
         profile = Profile(
             str(found["model"]), str(found["dtype"]), layer=layer, part=part, attention=attention, ends=ends,
-            coding=coding, **numbers,
+            coding=coding, links=links, **shares,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ThinwireError(f"this is no profile of a machine ({error!r}); measure one anew.") from error
-    shares = 0 < profile.part_share < 1 and 0 <= profile.kv_share <= 1
-    if not (shares and profile.efficiency > 0 and profile.message_s >= 0 and profile.byte_s >= 0):
-        raise ThinwireError("the profile of a machine has an impossible efficiency, delay or share; measure one anew.")
+    if not (0 < profile.part_share < 1 and 0 <= profile.kv_share <= 1):
+        raise ThinwireError("the profile of a machine has an impossible share of a layer; measure one anew.")
     return profile
 
 

@@ -46,6 +46,7 @@ class Work:
         projected: rows of other devices that go through the key and value projections in a layer.
         coded_layers: of these, those in which anything is coded.
         coding: in each of them, and of how many rows.
+        exchange: how bytes travel: a ``gather`` of payloads to all others (or round a ring), or a coded ``sum``.
     """
 
     layers: int
@@ -55,6 +56,7 @@ class Work:
     projected: float | int
     coded_layers: int
     coding: tuple[tuple[Coding, float | int], ...]
+    exchange: Literal["gather", "sum"] = "gather"
 
 
 def codings(strategy: Strategy, dims: ModelDims, devices: int) -> tuple[Coding, ...]:
@@ -106,7 +108,7 @@ def _tensor(strategy: Tensor, setting: Setting) -> tuple[Work, ...]:
     pairs = _own_pairs(tiles(contiguous(tokens, 1)), dims.causal, tokens) * heads / dims.heads
     one = (Coding("sum", strategy.codec, dims.width, devices), tokens)
     coding = (one,) * len(strategy.sites(dims)) if devices > 1 else ()
-    return (Work(dims.layers, tokens, tensor_share(dims, devices), pairs, 0, dims.layers, coding),) * devices
+    return (Work(dims.layers, tokens, tensor_share(dims, devices), pairs, 0, dims.layers, coding, "sum"),) * devices
 
 
 def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:

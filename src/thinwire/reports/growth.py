@@ -1,5 +1,6 @@
 """How costs grow: fits to measured rows, what they say, the tables and the picture."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def findings(document: Mapping[str, Any], fits: Mapping[str, Any]) -> list[str]:
             said.append(f"{where}: within the measured lengths only one of matrices and attention is to be told.")
             continue
         said.append(
-            f"{where}: what grows with T (matrices, norms, coding) costs {as_seconds(law.coefficient(1))} a token and "
+            f"{where}: what grows with T (matrices, norms, coding) costs {_time(law.coefficient(1))} a token and "
             f"layer, what grows with T² (attention) overtakes it at T = {meeting:,.0f}."
         )
     single = next((law for name, law in layers.items() if name.startswith("layer of single")), None)
@@ -96,8 +97,8 @@ def growth_markdown(document: Mapping[str, Any]) -> str:
         body = [
             [
                 f"`{row['codec']}`",
-                as_seconds(row["encode_s_per_row"]),
-                as_seconds(row["decode_s_per_row"]),
+                _time(row["encode_s_per_row"]),
+                _time(row["decode_s_per_row"]),
                 f"{row['directions'] or 'all'}",
             ]
             for row in document["codec"]
@@ -147,7 +148,7 @@ def _sum(law: Sum | None) -> str:
         return "–"
     names = {0: "", 1: " x", 2: " x²", -1: " / x"}
     terms = [
-        f"({as_seconds(c)}{'' if error is None else f' ± {as_seconds(error)}'}){names[int(power)]}"
+        f"({_time(c)}{'' if error is None else f' ± {_time(error)}'}){names[int(power)]}"
         for power, c, error in zip(law.powers, law.coefficients, law.errors, strict=True)
         if c
     ]
@@ -156,6 +157,13 @@ def _sum(law: Sum | None) -> str:
 
 def _seconds(row: Row) -> list[str]:
     return [as_seconds(row["layer_s"]), as_seconds(row["ends_s"]), as_seconds(row["device_s"])]
+
+
+def _time(seconds: float) -> str:
+    """As ``as_seconds``, with microseconds and nanoseconds."""
+    if seconds >= 1e-3 or seconds == 0:
+        return as_seconds(seconds)
+    return f"{significant(seconds * 1e6)} µs" if seconds >= 1e-6 else f"{significant(seconds * 1e9)} ns"
 
 
 def _place(strategy: str, devices: int, code: bool = False) -> str:
@@ -168,9 +176,9 @@ def _groups(groups: int) -> str:
 
 
 def _several(rows: Sequence[Row], name: str, other: str) -> list[int]:
-    """Values of ``name`` at which more than one value of ``other`` was measured."""
+    """Values of ``name`` at which enough values of ``other`` were measured to tell of growth."""
     values = dict.fromkeys(row[name] for row in rows)
-    return [value for value in values if len({row[other] for row in rows if row[name] == value}) > 1]
+    return [value for value in values if len({row[other] for row in rows if row[name] == value}) > 2]
 
 
 def _by(rows: Sequence[Row], *names: str) -> dict[tuple, list[Row]]:
@@ -204,7 +212,7 @@ def growth_plot(document: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
 
 
 def _codec_panel(axes: Axes, rows: Sequence[Row], fixed: str, x: str, title: str, fits, theme: Theme) -> None:
-    colours = iter(theme.palette)
+    colours = itertools.cycle(theme.palette)
     for value in _several(rows, fixed, x):
         chosen = sorted((row for row in rows if row[fixed] == value), key=lambda row: row[x])
         name = _groups(value) if fixed == "groups" else f"K = {value}"
