@@ -107,10 +107,11 @@ class _Programs:
             seconds = self._ask(strategy, "coding", strategy=spec)
             self.coding[strategy] = {name: max(answer[name] for answer in seconds) for name in seconds[0]}
 
-    def run(self, strategy: Strategy, silent: bool = False) -> tuple[float, tuple[str, ...]]:
-        """Seconds of one pass on the host that took longest, and a hash of each host's output."""
+    def run(self, strategy: Strategy, silent: bool = False) -> "_Pass":
+        """One pass on all hosts."""
         answers = self._ask(strategy, "run", strategy=strategy.spec(), silent=silent)
-        return max(one["seconds"] for one in answers), tuple(one["output_sha256"] for one in answers)
+        most = lambda name: max(one[name] for one in answers)
+        return _Pass(most("seconds"), most("cpu_s"), tuple(one["output_sha256"] for one in answers))
 
     def profile(self, strategy: Strategy, folder: Path) -> dict[str, Any]:
         """One more pass, under the profiler: where its seconds went."""
@@ -122,12 +123,22 @@ class _Programs:
         return self.fleet.ask(range(1 if isinstance(running, Single) else self.hosts), do, **order)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    """Seconds and CPU seconds of the host that took most, and a hash of each host's output."""
+
+    seconds: float
+    cpu_s: float
+    outputs: tuple[str, ...]
+
+
 @dataclasses.dataclass
 class _Times:
     """What the repeats of one strategy took and sent."""
 
     total_s: list[float] = dataclasses.field(default_factory=list)
     compute_s: list[float] = dataclasses.field(default_factory=list)
+    cpu_s: list[float] = dataclasses.field(default_factory=list)  # of the local work
     sent: list[Counters] = dataclasses.field(default_factory=list)  # of the host that sent most
     meeting: list[Counters] = dataclasses.field(default_factory=list)  # what a run sends besides its pass
     outputs: set[tuple[str, ...]] = dataclasses.field(default_factory=set)  # hashes by host; one, if all are the same
@@ -140,6 +151,7 @@ class _Times:
         extra = {name: median(self.meeting, name) if self.meeting else 0 for name in ("sent_bytes", "sent_packets")}
         return {
             "spread_s": _spread(self.total_s),
+            "cpu_s": statistics.median(self.cpu_s),
             "bytes_interface": max(0, median(self.sent, "sent_bytes") - extra["sent_bytes"]),
             "packets_interface": max(0, median(self.sent, "sent_packets") - extra["sent_packets"]),
             "repeats": len(self.total_s),
@@ -229,13 +241,14 @@ def _in_turns(
             alone, counted = isinstance(strategy, Single), repeat >= 0
             with around(strategy) if counted else contextlib.nullcontext():
                 before = cluster.counters()
-                total, outputs = programs.run(strategy)
+                whole = programs.run(strategy)
                 between = cluster.counters()
-                compute = total if alone else programs.run(strategy, silent=True)[0]
+                local = whole if alone else programs.run(strategy, silent=True)
             if counted:
-                of_one.total_s.append(total)
-                of_one.compute_s.append(compute)
-                of_one.outputs.add(outputs)
+                of_one.total_s.append(whole.seconds)
+                of_one.compute_s.append(local.seconds)
+                of_one.cpu_s.append(local.cpu_s)
+                of_one.outputs.add(whole.outputs)
                 of_one.sent.append(_most_sent(before, between))
             if counted and not alone:  # a silent run meets, too, and sends nothing after that
                 of_one.meeting.append(_most_sent(between, cluster.counters()))

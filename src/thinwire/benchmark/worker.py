@@ -84,15 +84,15 @@ class Worker:
         return {"compile_s": compiled, **facts_of(engine, tokens)}
 
     def run(self, strategy: str, silent: bool) -> dict[str, Any]:
-        """Runs a prepared pass: seconds from when all hosts have begun until this one is done, a hash of its output."""
+        """Runs a prepared pass: seconds and CPU seconds from when all hosts have begun until it is done; a hash."""
         engine, inputs_T = self.engines[strategy, silent], self.inputs[strategy, silent]
         if not isinstance(engine.where, int):
             multihost_utils.sync_global_devices("begin")
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         out = jax.block_until_ready(engine.dispatch(inputs_T))
-        seconds = time.perf_counter() - begun
+        seconds, used = time.perf_counter() - begun, time.process_time() - used
         here = np.asarray(out["logits"].addressable_shards[0].data)
-        return {"seconds": seconds, "output_sha256": hashlib.sha256(here.tobytes()).hexdigest()}
+        return {"seconds": seconds, "cpu_s": used, "output_sha256": hashlib.sha256(here.tobytes()).hexdigest()}
 
     def profile(self, strategy: str, folder: str) -> dict[str, Any]:
         """Runs a prepared pass under the profiler, which leaves its files in a folder."""
