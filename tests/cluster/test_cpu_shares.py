@@ -41,3 +41,10 @@ def test_halves_of_cores_are_spread_and_whole_ones_are_alone():
     assert cpu.deal_cores([2.0], cores=[0, 1, 2]) == [(0, 1)]
     assert cpu.deal_cores([8.0], cores=[0, 1]) == [(0, 1)]
     assert cpu.shared_cores([0.5, 0.5, 1.0, 1.5], [(3,), (3,), (4,), (5, 6)]) == [3, 5, 6]
+
+
+def test_stolen_time_is_read():
+    ticks = cpu.os.sysconf("SC_CLK_TCK")
+    assert cpu.stolen_s(f"cpu  1 2 3 4 5 6 7 {3 * ticks} 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n") == 3
+    assert cpu.stolen_s("cpu  1 2 3 4\n") == 0  # an old kernel's
+    assert 0 <= cpu.stolen_s() <= cpu.stolen_s()

@@ -17,6 +17,7 @@ from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.profiles import finish, folder_name
 from thinwire.benchmark.round_trip import round_trip_s
 from thinwire.benchmark.rows import peer_row, row, with_speedups
+from thinwire.cluster.cpu import stolen_s
 from thinwire.cluster.emulated import Cluster, Counters, HostSpec, emulated
 from thinwire.errors import ThinwireError
 from thinwire.strategies import Single, Strategy
@@ -139,6 +140,7 @@ class _Times:
     total_s: list[float] = dataclasses.field(default_factory=list)
     compute_s: list[float] = dataclasses.field(default_factory=list)
     cpu_s: list[float] = dataclasses.field(default_factory=list)  # of the local work
+    stolen_s: list[float] = dataclasses.field(default_factory=list)  # of the machine's CPUs, by its hypervisor
     sent: list[Counters] = dataclasses.field(default_factory=list)  # of the host that sent most
     meeting: list[Counters] = dataclasses.field(default_factory=list)  # what a run sends besides its pass
     outputs: set[tuple[str, ...]] = dataclasses.field(default_factory=set)  # hashes by host; one, if all are the same
@@ -152,6 +154,7 @@ class _Times:
         return {
             "spread_s": _spread(self.total_s),
             "cpu_s": statistics.median(self.cpu_s),
+            "stolen_s": statistics.median(self.stolen_s),
             "bytes_interface": max(0, median(self.sent, "sent_bytes") - extra["sent_bytes"]),
             "packets_interface": max(0, median(self.sent, "sent_packets") - extra["sent_packets"]),
             "repeats": len(self.total_s),
@@ -240,14 +243,15 @@ def _in_turns(
             progress(f"{strategy.spec()}, {max(0, repeat + 1)} of {plan.repeats}")
             alone, counted = isinstance(strategy, Single), repeat >= 0
             with around(strategy) if counted else contextlib.nullcontext():
-                before = cluster.counters()
+                before, stolen = cluster.counters(), stolen_s()
                 whole = programs.run(strategy)
-                between = cluster.counters()
+                between, stolen = cluster.counters(), stolen_s() - stolen
                 local = whole if alone else programs.run(strategy, silent=True)
             if counted:
                 of_one.total_s.append(whole.seconds)
                 of_one.compute_s.append(local.seconds)
                 of_one.cpu_s.append(local.cpu_s)
+                of_one.stolen_s.append(stolen)
                 of_one.outputs.add(whole.outputs)
                 of_one.sent.append(_most_sent(before, between))
             if counted and not alone:  # a silent run meets, too, and sends nothing after that

@@ -24,6 +24,7 @@ _REPEATS = 3
 _NOT_MEASURED = {
     "spread_s": None,
     "cpu_s": None,
+    "stolen_s": None,
     "encode_s": 0.0,
     "decode_s": 0.0,
     "bytes_interface": None,

@@ -121,6 +121,16 @@ def shared_cores(shares: Sequence[float | int], dealt: Sequence[Sequence[int]]) 
     return sorted({core for share, cores in zip(shares, dealt, strict=True) if share < len(cores) for core in cores})
 
 
+def stolen_s(stat: str | None = None) -> float:
+    """CPU seconds that a hypervisor has given to other machines while programs here wanted them, since the start.
+
+    Args:
+        stat: as in /proc/stat.
+    """
+    first = (Path("/proc/stat").read_text() if stat is None else stat).split("\n", 1)[0].split()
+    return int(first[8]) / os.sysconf("SC_CLK_TCK") if len(first) > 8 else 0.0
+
+
 def processes_in(group: Path) -> set[int]:
     """The ids of all processes in a group and the groups below."""
     found: set[int] = set()
