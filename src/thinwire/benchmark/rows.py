@@ -13,7 +13,8 @@ BASELINES = ("single", "sequence:float32", "tensor:float32")
 VS_PEER = "speedup_vs_peer_"
 _NOT_OF_PEERS = (
     "compute_s", "cpu_s", "stolen_s", "wire_s", "link_s", "encode_s", "decode_s", "floor_s", "ratio_to_floor",
-    "bytes_ledger", "bytes_interface", "packets_interface", "messages", "flops_per_second", "round_trip_s", "same_output",
+    "bytes_ledger", "bytes_interface", "packets_interface", "messages", "flops_per_second", "round_trip_s",
+    "same_output",
 )  # fmt: skip
 
 
