@@ -27,8 +27,8 @@ Seconds = Mapping[str, float]
 class _Turns:
     """What was timed, in each turn by host."""
 
-    pieces: list[list[Seconds]] = dataclasses.field(default_factory=list)
-    exchanges: list[list[Seconds]] = dataclasses.field(default_factory=list)
+    pieces: list[Sequence[Seconds]] = dataclasses.field(default_factory=list)
+    exchanges: list[Sequence[Seconds]] = dataclasses.field(default_factory=list)
 
 
 class HostProfiler:
@@ -50,7 +50,8 @@ class HostProfiler:
         """Another turn; before the first one the hosts compile."""
         if not self._facts:
             specs = [strategy.spec() for strategy in self.plan.strategies]
-            self._facts = fleet.everybody("pieces", strategies=specs, devices=self.plan.hosts, rows=list(self.rows))
+            facts = {"strategies": specs, "devices": self.plan.hosts, "rows": list(self.rows)}
+            self._facts = fleet.everybody("prepare_pieces", **facts)
             if self.plan.hosts > 1:
                 fleet.everybody("exchanges", sizes=[SMALL, LARGE])
         turns = self._turns.setdefault((tokens, float(mbps)), _Turns())

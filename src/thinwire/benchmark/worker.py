@@ -122,7 +122,7 @@ class Worker:
 
         return {"flops_per_second": max(rate() for _ in range(_GEMM_SLICES))}
 
-    def pieces(self, strategies: list[str], devices: int, rows: list[int]) -> dict[str, Any]:
+    def prepare_pieces(self, strategies: list[str], devices: int, rows: list[int]) -> dict[str, Any]:
         """Compiles the pieces of a layer, and of the codecs of strategies on so many devices; facts of them."""
         dims = FAMILIES[self.model.family].dims(self.model.config)
         coded = [one for spec in strategies for one in codings(parse_strategy(spec), dims, devices)]
@@ -156,7 +156,7 @@ ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "profile": Worker.profile,
     "coding": Worker.coding,
     "gemm": Worker.gemm,
-    "pieces": Worker.pieces,
+    "prepare_pieces": Worker.prepare_pieces,
     "time_pieces": Worker.time_pieces,
     "exchanges": Worker.exchanges,
     "time_exchanges": Worker.time_exchanges,
