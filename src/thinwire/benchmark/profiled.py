@@ -27,8 +27,8 @@ Seconds = Mapping[str, float]
 class _Turns:
     """What was timed, in each turn by host."""
 
-    pieces: list[list[Seconds]] = dataclasses.field(default_factory=list)
-    exchanges: list[list[Seconds]] = dataclasses.field(default_factory=list)
+    pieces: list[Sequence[Seconds]] = dataclasses.field(default_factory=list)
+    exchanges: list[Sequence[Seconds]] = dataclasses.field(default_factory=list)
 
 
 class HostProfiler:
