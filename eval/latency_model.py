@@ -149,7 +149,7 @@ def cell_of(
     plan: Plan,
     tokens: int,
     model: LoadedModel,
-    profiles: Mapping[float, Sequence[Profile]],
+    profiles: Mapping[float | int, Sequence[Profile]],
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The profiles and the measured rows with their predictions."""

@@ -16,7 +16,7 @@ _NEEDED = ("strategy", "hosts", "cpu", "tokens", "mbps", "total_s")
 
 def checked(
     rows: Sequence[Mapping[str, Any]],
-    profiles: Mapping[float, Sequence[Profile]],
+    profiles: Mapping[float | int, Sequence[Profile]],
     dims: ModelDims,
     split: tuple[float, ...] | None = None,
 ) -> list[dict[str, Any]]:

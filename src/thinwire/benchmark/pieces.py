@@ -118,17 +118,17 @@ def profile_device(
 
 
 def seconds_of_all(programs: Mapping[Key, Program]) -> dict[Key, float]:
-    """Seconds of a call of each program: the median over turns, in each of which every one has a slice of time.
+    """Seconds of a call of each program: the least of several turns, in each of which every one has a slice of time.
 
     So a neighbour who takes the machine for a while spoils a slice of many programs, and none altogether.
     """
     once = {name: _seconds_once(program) for name, program in programs.items()}
     found: dict[Key, list[float]] = {name: [seconds] if seconds > _LONG_S else [] for name, seconds in once.items()}
-    for _ in range(_TURNS):
+    for _ in range(2 * _TURNS):
         for name, program in programs.items():
             if once[name] <= _LONG_S:
                 found[name].append(_mean_seconds(program))
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+    return {name: min(seconds) for name, seconds in found.items()}
 
 
 def _seconds_once(program: Program) -> float:
