@@ -102,14 +102,18 @@ class _Programs:
                 balanced = isinstance(plan.split, Balanced)
                 split = plan.split.speeds if isinstance(plan.split, Balanced) else plan.split
                 order |= {"split": split, "balanced": balanced, "codebooks": plan.codebooks.get(spec)}
-            self.facts[strategy] = self._ask(strategy, "prepare", **order)[0]
+            self.facts[strategy] = self.fleet.everybody("prepare", **order)[0]
             if not order["alone"]:
                 self._ask(strategy, "prepare", silent=True, **order)
             seconds = self._ask(strategy, "coding", strategy=spec)
             self.coding[strategy] = {name: max(answer[name] for answer in seconds) for name in seconds[0]}
 
+    def busy(self, single: Strategy) -> float:
+        """Seconds of the single host's pass while every other host makes one, too."""
+        return self.fleet.everybody("run", strategy=single.spec(), silent=False)[0]["seconds"]
+
     def run(self, strategy: Strategy, silent: bool = False) -> "_Pass":
-        """One pass on all hosts."""
+        """One pass on all hosts, or on host 0 alone."""
         answers = self._ask(strategy, "run", strategy=strategy.spec(), silent=silent)
         most = lambda name: max(one[name] for one in answers)
         return _Pass(most("seconds"), most("cpu_s"), tuple(one["output_sha256"] for one in answers))
@@ -139,6 +143,7 @@ class _Times:
 
     total_s: list[float] = dataclasses.field(default_factory=list)
     compute_s: list[float] = dataclasses.field(default_factory=list)
+    busy_s: list[float] = dataclasses.field(default_factory=list)  # of a single host beside others that are busy, too
     cpu_s: list[float] = dataclasses.field(default_factory=list)  # of the local work
     stolen_s: list[float] = dataclasses.field(default_factory=list)  # of the machine's CPUs, by its hypervisor
     sent: list[Counters] = dataclasses.field(default_factory=list)  # of the host that sent most
@@ -153,6 +158,7 @@ class _Times:
         extra = {name: median(self.meeting, name) if self.meeting else 0 for name in ("sent_bytes", "sent_packets")}
         return {
             "spread_s": _spread(self.total_s),
+            "busy_s": statistics.median(self.busy_s) if self.busy_s else None,
             "cpu_s": statistics.median(self.cpu_s),
             "stolen_s": statistics.median(self.stolen_s),
             "bytes_interface": max(0, median(self.sent, "sent_bytes") - extra["sent_bytes"]),
@@ -251,6 +257,7 @@ def _in_turns(
                 of_one.total_s.append(whole.seconds)
                 of_one.compute_s.append(local.seconds)
                 of_one.cpu_s.append(local.cpu_s)
+                of_one.busy_s += [programs.busy(strategy)] if alone else []
                 of_one.stolen_s.append(stolen)
                 of_one.outputs.add(whole.outputs)
                 of_one.sent.append(_most_sent(before, between))

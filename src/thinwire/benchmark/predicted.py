@@ -23,6 +23,7 @@ from thinwire.wire.spmd import put
 _REPEATS = 3
 _NOT_MEASURED = {
     "spread_s": None,
+    "busy_s": None,
     "cpu_s": None,
     "stolen_s": None,
     "encode_s": 0.0,

@@ -12,7 +12,7 @@ from thinwire.engine import Engine
 BASELINES = ("single", "sequence:float32", "tensor:float32")
 VS_PEER = "speedup_vs_peer_"
 _NOT_OF_PEERS = (
-    "compute_s", "cpu_s", "stolen_s", "wire_s", "link_s", "encode_s", "decode_s", "floor_s", "ratio_to_floor",
+    "compute_s", "busy_s", "cpu_s", "stolen_s", "wire_s", "link_s", "encode_s", "decode_s", "floor_s", "ratio_to_floor",
     "bytes_ledger", "bytes_interface", "packets_interface", "messages", "flops_per_second", "round_trip_s",
     "same_output",
 )  # fmt: skip
@@ -99,9 +99,11 @@ def peer_row(peer: PeerProcess, plan: Plan, tokens: int, mbps: float | int, **mo
 def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one rate and length with their speedups over the baselines and peers among them."""
     seconds = {row["strategy"]: row["total_s"] for row in rows}
+    busy_s = next((row["busy_s"] for row in rows if row.get("busy_s")), None)
     over = {f"speedup_vs_{spec.replace(':', '_')}": spec for spec in BASELINES}
     over |= {f"{VS_PEER}{row['strategy']}": row["strategy"] for row in rows if row.get("peer")}
     for one in rows:
         for name, spec in over.items():
             one[name] = seconds[spec] / one["total_s"] if spec in seconds else None
+        one["speedup_vs_busy_single"] = busy_s / one["total_s"] if busy_s else None
     return rows
