@@ -2,8 +2,9 @@
 
 Two exact forms, both of which end in matrix products that a CPU and an accelerator are good at:
 
-- *Merged keys*: where one code names a whole key of a head, all rows with that code have the same score, so they are one
-  key whose value is the mean of theirs and whose score has the logarithm of their number added. S rows become at most C.
+- *Merged keys*: where one code names a whole key of a head, all rows with that code have the same score. So they are
+  one key, whose value is the mean of theirs and whose score has the logarithm of their number added: S rows become at
+  most C.
 - *Tables*: where a key has several codes, the scores of a query with the C codewords of each piece are computed once,
   a row's score is the sum of the entries that its codes name, and the weights are added up by value code before the
   codewords are multiplied by them, once. Naming is a product with rows of ones and zeros: on a CPU it takes half the
@@ -121,8 +122,6 @@ def merged_attention(
     added_SK = jnp.zeros(k_SKd.shape[:2])
     if visible_S is not None:
         added_SK = jnp.where(visible_S[:, None], added_SK, NEVER)
-    k_AKd, v_AKd = (
-        jnp.concatenate([a, b.astype(a.dtype)]) for a, b in ((k_SKd, k_CKd), (v_SKd, v_CKd))
-    )
+    k_AKd, v_AKd = (jnp.concatenate([a, b.astype(a.dtype)]) for a, b in ((k_SKd, k_CKd), (v_SKd, v_CKd)))
     q_THc, k_AKc = with_scores(q_THd, k_AKd, jnp.concatenate([added_SK, added_CK]), scale)
     return partial_attention(q_THc, k_AKc, v_AKd, None, 1.0, certain=True)

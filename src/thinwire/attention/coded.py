@@ -31,7 +31,7 @@ class Coded(NamedTuple):
 def coded(codebook: Float[Array, "G C E"], codes_SG: Int32[Array, "S G"], K: int, d: int) -> Coded:
     """Rows of the site ``kv``, keys of all heads and then values, as grouped vector quantisation has coded them."""
     G, C, E = codebook.shape
-    if G * E != 2 * K * d:
+    if 2 * K * d != G * E:
         raise ValueError(f"{G} groups of {E} values are no keys and values of {K} heads of {d}")
     e = math.gcd(E, d)
     book_2KnCe = codebook.reshape(G, C, E // e, e).swapaxes(1, 2).reshape(2, K, d // e, C, e)

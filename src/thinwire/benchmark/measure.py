@@ -15,6 +15,7 @@ from thinwire.benchmark.round_trip import round_trip_s
 from thinwire.benchmark.rows import row, with_speedups
 from thinwire.cluster.emulated import Cluster, Counters, HostSpec, emulated
 from thinwire.errors import ThinwireError
+from thinwire.kernels.choice import VARIABLE
 from thinwire.strategies import Single, Strategy
 
 Progress = Callable[[str], None]
@@ -41,8 +42,8 @@ def measure(
         HostSpec(cpu=share, mbps=max(plan.mbps), loss=loss) for share, loss in zip(plan.cpu, plan.losses, strict=True)
     ]
     rows: list[dict[str, Any]] = []
-    command = [sys.executable, "-m", "thinwire.benchmark.worker"]
-    with emulated(specs) as cluster, cluster.start(command, stdin=subprocess.PIPE) as running:
+    command, env = [sys.executable, "-m", "thinwire.benchmark.worker"], {VARIABLE: plan.kernels}
+    with emulated(specs) as cluster, cluster.start(command, env, stdin=subprocess.PIPE) as running:
         fleet = Fleet(running)
         progress(f"{plan.hosts} hosts load {plan.model}")
         _check_same(fleet.everybody("open", model=plan.model, dtype=plan.dtype))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from thinwire.kernels.choice import Kernels
 from thinwire.strategies import Strategy
 
 
@@ -18,6 +19,7 @@ class Plan:
         codebooks: folders by strategy, of those that learn; random ones where there is none.
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
         loss: share of packets that each host loses; none if empty.
+        kernels: what the hosts' programs are traced with (``thinwire.kernels.choice``).
     """
 
     model: str
@@ -31,6 +33,7 @@ class Plan:
     codebooks: dict[str, str] = dataclasses.field(default_factory=dict)
     disturbances: tuple[str, ...] = ()
     loss: tuple[float, ...] = ()
+    kernels: Kernels = "auto"
 
     @property
     def hosts(self) -> int:

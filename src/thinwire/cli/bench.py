@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
     inputs.add_dtype(parser)
+    inputs.add_kernels(parser)
     parser.add_argument("--strategies", default=DEFAULT_STRATEGIES, metavar="A,B,...", help="default: %(default)s")
     parser.add_argument("--hosts", type=int, default=4, metavar="N", help="emulated hosts (default: 4)")
     parser.add_argument("--cpu", default="0.5", metavar="C,...", help="cores of each host, one for all (default: 0.5)")
@@ -104,7 +105,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     plan = Plan(
         args.model, tuple(strategies), tuple(spec.cpu for spec in specs), rates, lengths, args.dtype, args.repeats,
         args.split, codebooks(model, strategies, args.hosts), disturbances,
-        tuple(spec.loss for spec in specs),
+        tuple(spec.loss for spec in specs), args.kernels,
     )  # fmt: skip
     document: dict[str, Any] = {
         "model": model.name,
@@ -112,6 +113,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "hosts": len(specs),
         "cpu": list(plan.cpu),
         "dtype": args.dtype,
+        "kernels": args.kernels,
         "repeats": args.repeats,
         "split": args.split,
         "loss": list(plan.losses),

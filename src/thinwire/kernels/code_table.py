@@ -44,14 +44,14 @@ def _body(
 
 
 def _launch(platform: Platform, *arrays: Array, scale: float):
-    q_HTd, reach_T1, k_codes, v_codes, k_book, v_book, position = arrays
+    q_HTd, _, k_codes, v_codes, k_book, v_book, position = arrays
     share = q_HTd.shape[0] // k_codes.shape[0]
     of_head = lambda x: tiles.by_key_head(x, share)
     return pallas_call(
         platform,
         functools.partial(_body, scale=scale),
         in_specs=[
-            tiles.by_query_head(q_HTd), tiles.by_tile(reach_T1), of_head(k_codes), of_head(v_codes),
+            tiles.by_query_head(q_HTd.shape[2]), tiles.by_tile(), of_head(k_codes), of_head(v_codes),
             of_head(k_book), of_head(v_book), tiles.everything(position),
         ],
         **tiles.outputs(q_HTd),

@@ -22,7 +22,7 @@ Decoding = Literal["gather", "multiply"]
 def _gathered(codes_ref, book_ref, j, e: int):
     n, _, d = book_ref.shape
     row_sd, value_sd = (lax.broadcasted_iota(jnp.int32, (KEYS, d), axis) for axis in (0, 1))
-    piece_sd = jnp.minimum(value_sd // e, n - 1)
+    piece_sd = jnp.minimum(lax.div(value_sd, jnp.int32(e)), n - 1)
     return book_ref[piece_sd, codes_ref[j * KEYS + row_sd, piece_sd], value_sd]
 
 
@@ -67,7 +67,7 @@ def _body(
 
 
 def _launch(platform: Platform, *arrays: Array, scale: float, e: int, decoding: Decoding | None):
-    q_HTd, reach_T1, k, v, own, k_codes, v_codes, k_book, v_book, theirs = arrays
+    q_HTd, _, k, v, own, k_codes, v_codes, k_book, v_book, theirs = arrays
     share = q_HTd.shape[0] // k.shape[0]
     of_head = lambda x: tiles.by_key_head(x, share)
     decoding = decoding or ("multiply" if platform == "tpu" else "gather")
@@ -75,7 +75,7 @@ def _launch(platform: Platform, *arrays: Array, scale: float, e: int, decoding: 
         platform,
         functools.partial(_body, scale=scale, e=e, decoding=decoding),
         in_specs=[
-            tiles.by_query_head(q_HTd), tiles.by_tile(reach_T1), of_head(k), of_head(v), tiles.everything(own),
+            tiles.by_query_head(q_HTd.shape[2]), tiles.by_tile(), of_head(k), of_head(v), tiles.everything(own),
             of_head(k_codes), of_head(v_codes), of_head(k_book), of_head(v_book), tiles.everything(theirs),
         ],
         **tiles.outputs(q_HTd),

@@ -13,17 +13,9 @@ from jax.experimental import pallas as pl
 from jaxtyping import Array, Float, Int32
 
 from thinwire.kernels.launch import Platform, on_platform, pad, pallas_call, power_of_two
+from thinwire.kernels.ordered import ordered
 
 ROWS, CODEWORDS, VALUES = 128, 128, 128  # of a tile
-
-
-def ordered(score: Array, index: Array, low: int) -> Array:
-    """Scores as integers that are ordered like them, the lowest bits (``low``) replaced by an index.
-
-    A float's bits, those of negative ones turned round, are ordered like the floats.
-    """
-    bits = lax.bitcast_convert_type(score, jnp.int32)
-    return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) & ~low) | index
 
 
 def _body(x_ref, codebook_ref, half_norm_ref, codes_ref, *, last: int, low: int, values: int):

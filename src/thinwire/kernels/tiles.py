@@ -84,19 +84,18 @@ def spread(book_KnCe: Float[Array, "K n C e"]) -> Float[Array, "K n c d"]:
     return pad(pad(spread_KnCd, 2, power_of_two(book_KnCe.shape[2])), 3, power_of_two(n * e))
 
 
-def by_query_head(x: Array) -> pl.BlockSpec:
-    """A tile of queries of a head of ``x`` (H, T', width)."""
-    return pl.BlockSpec((None, QUERIES, x.shape[2]), lambda h, i: (h, i, 0))
+def by_query_head(width: int) -> pl.BlockSpec:
+    """A tile of queries of a head, of an array (H, T', width)."""
+    return pl.BlockSpec((None, QUERIES, width), lambda h, i: (h, i, 0))
 
 
 def by_key_head(x: Array, share: int) -> pl.BlockSpec:
     """All of a key head's part of ``x`` (K, ...), which ``share`` query heads share."""
-    return pl.BlockSpec((None, *x.shape[1:]), lambda h, i: (h // share, *(0,) * (x.ndim - 1)))
+    return pl.BlockSpec((None, *x.shape[1:]), lambda h, i: (lax.div(h, jnp.int32(share)), *(0,) * (x.ndim - 1)))
 
 
-def by_tile(reach_T1: Array) -> pl.BlockSpec:
-    """What a tile of queries reaches."""
-    del reach_T1
+def by_tile() -> pl.BlockSpec:
+    """What a tile of queries reaches, of an array (T', 1)."""
     return pl.BlockSpec((QUERIES, 1), lambda h, i: (i, 0))
 
 
@@ -108,9 +107,9 @@ def everything(x: Array) -> pl.BlockSpec:
 def outputs(q_HTd: Array) -> dict[str, Any]:
     """The grid, and where a program's outputs, largest scores and sums go."""
     H, T, d = q_HTd.shape
-    shapes = [jax.ShapeDtypeStruct((H, T, width), jnp.float32) for width in (d, 1, 1)]
-    specs = [by_query_head(shape) for shape in shapes]  # type: ignore[arg-type]
-    return {"grid": (H, T // QUERIES), "out_shape": shapes, "out_specs": specs}
+    widths = (d, 1, 1)
+    shapes = [jax.ShapeDtypeStruct((H, T, width), jnp.float32) for width in widths]
+    return {"grid": (H, T // QUERIES), "out_shape": shapes, "out_specs": [by_query_head(width) for width in widths]}
 
 
 def uncut(found: tuple[Array, Array, Array], T: int, d: int) -> tuple[Array, Array, Array]:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from thinwire.attention.call import AttentionCall
 from thinwire.attention.partial import finish, partial_attention
 from thinwire.strategies.base import LayerScope
+from thinwire.strategies.undecoded import attend_undecoded
 from thinwire.wire import collectives
 
 
@@ -17,6 +18,13 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered
     """
     layout, me = scope.setting.layout, collectives.device_index()
     others = (me + jnp.arange(1, layout.devices)) % layout.devices
+    visible_C = None
+    if not layout.valid_NR.all():
+        valid_NR = jnp.roll(jnp.asarray(layout.valid_NR), -me, axis=0)
+        visible_C = jnp.concatenate([jnp.ones(layout.shared, bool), valid_NR.reshape(-1)])
+    undecoded = attend_undecoded(strategy, scope, call, gathered_N, others, visible_C)
+    if undecoded is not None:
+        return undecoded
     k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
     k_TKd, q_THd = call.rotate(k_TKd, call.position_T), call.rotate(call.q_THd, call.position_T)
 
@@ -37,8 +45,4 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, gathered
     )
     join = lambda own_TKd, theirs_ORKd: jnp.concatenate([own_TKd, theirs_ORKd.reshape(-1, *own_TKd.shape[1:])])
     k_CKd, v_CKd = join(k_TKd, k_ORKd), join(v_TKd, v_ORKd)
-    visible_C = None
-    if not layout.valid_NR.all():
-        valid_NR = jnp.roll(jnp.asarray(layout.valid_NR), -me, axis=0)
-        visible_C = jnp.concatenate([jnp.ones(layout.shared, bool), valid_NR.reshape(-1)])
     return finish(partial_attention(q_THd, k_CKd, v_CKd, visible_C, call.scale, certain=True))
