@@ -61,7 +61,7 @@ class Engine:
         kernels: Kernels | None = None,
     ):
         self.unrolled = unrolled
-        self.kernels = chosen() if kernels is None else parse_kernels(kernels)
+        self.kernels: Kernels = chosen() if kernels is None else parse_kernels(kernels)
         self.model, self.strategy, self.where, self.split, self.dtype = model, strategy, where, split, dtype
         self.devices = where if isinstance(where, int) else where.devices.size
         self._family = FAMILIES[model.family]

@@ -14,12 +14,28 @@ from thinwire.attention.partial import NEVER, finish, merge, partial_attention
 from thinwire.codecs.vq import lookup
 
 
+@jax.jit
+def by_tables(one, visible_R):
+    return code_table.table_attention(one.q_THd, one.coded, visible_R, SCALE)
+
+
+@jax.jit
+def merged(one, visible_S, visible_R):
+    return code_table.merged_attention(one.q_THd, one.k_SKd, one.v_SKd, visible_S, one.coded, visible_R, SCALE)
+
+
+@jax.jit
+def _theirs(one, visible_R):
+    """Attention to the coded rows, decoded."""
+    return partial_attention(one.q_THd, *one.decoded, visible_R, SCALE)
+
+
+@jax.jit
 def _all(one, visible_S, visible_R):
     """Attention to everything, decoded."""
     return partial_attention(
         one.q_THd,
-        jnp.concatenate([one.k_SKd, one.k_RKd]),
-        jnp.concatenate([one.v_SKd, one.v_RKd]),
+        *(jnp.concatenate(parts) for parts in zip((one.k_SKd, one.v_SKd), one.decoded, strict=True)),
         jnp.concatenate([visible_S, visible_R]),
         SCALE,
         certain=True,
@@ -42,7 +58,7 @@ def test_a_codebook_of_another_width_is_refused():
         coded(jnp.zeros((3, 2, 5)), jnp.zeros((1, 3), jnp.int32), 2, 4)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     shape=st.sampled_from([(1, 7), (2, 40), (4, 16), (16, 5), (32, 2)]),
     rows=st.sampled_from([(1, 3, 5), (9, 0, 50)]),
@@ -51,18 +67,17 @@ def test_a_codebook_of_another_width_is_refused():
 def test_tables_are_attention_to_decoded_rows(shape, rows, seed):
     one = case(*shape, *rows, seed)
     visible_R = jnp.asarray(np.random.default_rng(seed).random(rows[2]) < 0.5)
-    found = code_table.table_attention(one.q_THd, one.coded, visible_R, SCALE)
-    assert_same(found, partial_attention(one.q_THd, one.k_RKd, one.v_RKd, visible_R, SCALE))
+    found = by_tables(one, visible_R)
+    assert_same(found, _theirs(one, visible_R))
 
 
 def test_tables_without_anything_hidden():
     one = case(4, 6, 9, 0, 30)
     everywhere = one._replace(reach_T=jnp.full(9, 99))
-    found = code_table.table_attention(one.q_THd, one.coded, None, SCALE)
-    assert_same(found, decoded_attention(everywhere))
+    assert_same(by_tables(one, None), decoded_attention(everywhere))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     shape=st.sampled_from([(1, 7), (2, 40), (4, 3)]),
     rows=st.sampled_from([(1, 3, 5), (9, 20, 50)]),
@@ -73,14 +88,14 @@ def test_merged_keys_are_attention_to_decoded_rows(shape, rows, seed):
     rng = np.random.default_rng(seed)
     visible_S, visible_R = (jnp.asarray(rng.random(count) < 0.6) for count in rows[1:])
     visible_S = visible_S.at[0].set(True)
-    found = code_table.merged_attention(one.q_THd, one.k_SKd, one.v_SKd, visible_S, one.coded, visible_R, SCALE)
+    found = merged(one, visible_S, visible_R)
     np.testing.assert_allclose(finish(found), finish(_all(one, visible_S, visible_R)), rtol=1e-5, atol=1e-5)
 
 
 def test_merged_keys_merge_with_other_parts():
     one = case(4, 6, 9, 20, 30)
     nothing = one.k_SKd[:0]
-    theirs = code_table.merged_attention(one.q_THd, nothing, nothing, None, one.coded, None, SCALE)
+    theirs = merged(one._replace(k_SKd=nothing, v_SKd=nothing), None, None)
     own = partial_attention(one.q_THd, one.k_SKd, one.v_SKd, None, SCALE)
     expected = finish(_all(one, jnp.ones(20, bool), jnp.ones(30, bool)))
     np.testing.assert_allclose(finish(merge(own, theirs)), expected, rtol=1e-5, atol=1e-5)
@@ -100,7 +115,8 @@ def test_rows_of_a_whole_group_are_counted_exactly_in_bfloat16():
     codebook = jnp.zeros((2, 2, 4))
     theirs = coded(codebook, jnp.zeros((3000, 2), jnp.int32), 1, 4)
     found = finish(code_table.merged_attention(q, own, own, None, theirs, None, 1.0))
-    np.testing.assert_allclose(found, jnp.full((1, 1, 4), 1 / 3001), rtol=1e-3)
+    # Half a unit in the last place of the one weight; ln 3000 rounded to 8 bits alone would be 3 times as far.
+    np.testing.assert_allclose(found, jnp.full((1, 1, 4), 1 / 3001), rtol=2.0**-9)
 
 
 def test_keys_of_several_codes_cannot_be_merged():
@@ -121,13 +137,10 @@ def test_the_form_of_fewest_operations_is_taken(groups, size, remote, form):
 def test_flops_are_those_of_the_program(form):
     """Of its matrix products, which are all that is counted."""
     one = case(4, 16, 64, 0, 200)
-    nothing = one.k_SKd
     run = {
-        "decoded": lambda: partial_attention(one.q_THd, one.k_RKd, one.v_RKd, None, SCALE).out_THd,
-        "merged": lambda: (
-            code_table.merged_attention(one.q_THd, nothing, nothing, None, one.coded, None, SCALE).out_THd
-        ),
-        "tables": lambda: code_table.table_attention(one.q_THd, one.coded, None, SCALE).out_THd,
+        "decoded": lambda: _theirs(one, None).out_THd,
+        "merged": lambda: merged(one, None, None).out_THd,
+        "tables": lambda: by_tables(one, None).out_THd,
     }[form]
     products = 0.0
     for equation in _products(jax.make_jaxpr(run)().jaxpr):

@@ -69,14 +69,14 @@ VIT = {
 @pytest.mark.parametrize("codec", VIT)
 def test_a_pass_of_a_vision_transformer_is_the_same(codec, kernels, monkeypatch):
     spec, image = f"sequence:vq:{codec}", tiny_vit.image()
-    expected = tiny_vit.engine(spec, 3, (3, 2, 1)).logits(image)
+    expected = tiny_vit.engine(spec, 3, (3.0, 2.0, 1.0)).logits(image)
     taken = _record(monkeypatch, code_table, "best_form")
     searched = _record(monkeypatch, search, "search")
     by_kernel = [
         _record(monkeypatch, room, name) for room, name in ((tables, "table_attention"), (mixed, "mixed_attention"))
     ]
     with using(kernels):
-        found = tiny_vit.engine(spec, 3, (3, 2, 1)).logits(image)
+        found = tiny_vit.engine(spec, 3, (3.0, 2.0, 1.0)).logits(image)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert set(taken) == {VIT[codec]}
     assert bool(searched) == (kernels == "pallas")

@@ -27,8 +27,8 @@ def nothing(T: int, H: int, d: int) -> Partial:
 
 
 def partial_attention(
-    q_THd: Float[Array, "T H d"],
-    k_SKd: Float[Array, "S K d"],
+    q_THd: Float[Array, "T H c"],
+    k_SKd: Float[Array, "S K c"],
     v_SKd: Float[Array, "S K d"],
     visible_TS: Bool[Array, "T S"] | Bool[Array, " S"] | None,
     scale: float,

@@ -1,7 +1,7 @@
 """Attention to exact rows and to coded ones as a kernel: codes are decoded on the chip, scores never leave it.
 
 A coded row is decoded by gathering from the codebook, or by a product with rows of ones and zeros, which is exact: TPUs
-do not gather, and pay 2·C·d operations a row and tile of queries.
+do not gather, and pay 4·C·d operations a row and tile of queries for keys and values together.
 """
 
 import functools

@@ -12,7 +12,7 @@ from thinwire.codecs.vq import GroupedVQ
 from thinwire.kernels.choice import chosen
 from thinwire.strategies.base import LayerScope
 
-Visible = Bool[Array, " S"] | None
+Visible = Bool[Array, " _"] | None
 
 
 def attend_undecoded(strategy, scope: LayerScope, call: AttentionCall, gathered_N, others, visible_C: Visible):
