@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from thinwire.codecs.base import SHARED
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
+from thinwire.kernels.choice import Kernels, chosen, parse_kernels, using
 from thinwire.layout import TokenLayout
 from thinwire.models.families import FAMILIES
 from thinwire.models.stack import unstack
@@ -41,6 +42,7 @@ class Engine:
         split: each device's share of the tokens, or ``Balanced``; even if None.
         dtype: of weights and activations: ``float32`` or ``bfloat16``.
         sharing: engines of the same model, whose weights in place are used where this one would hold the same.
+        kernels: what programs are traced with (``thinwire.kernels.choice``); None: what is chosen now.
         unrolled: every layer has its own arrays and its own piece of program, so that no weights are copied out of
             a stack: about a tenth faster on a CPU, and several times slower to compile.
 
@@ -58,8 +60,10 @@ class Engine:
         dtype: str = "float32",
         sharing: Sequence["Engine"] = (),
         unrolled: bool = False,
+        kernels: Kernels | None = None,
     ):
         self.unrolled = unrolled
+        self.kernels: Kernels = chosen() if kernels is None else parse_kernels(kernels)
         self.model, self.strategy, self.where, self.split, self.dtype = model, strategy, where, split, dtype
         self.devices = where if isinstance(where, int) else where.devices.size
         self._family = FAMILIES[model.family]
@@ -209,9 +213,10 @@ class Engine:
         def local(params, codecs, ids_T):
             position_R = self.strategy.positions(setting)
             row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
-            x_RD, emitted = self._family.forward(
-                params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
-            )
+            with using(self.kernels):  # where it is traced, whenever that is
+                x_RD, emitted = self._family.forward(
+                    params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
+                )
             rows = x_RD if logits == "all" else x_RD[last_row : last_row + 1]
             with jax.named_scope("head"):
                 return {"logits": self._family.unembed(params, rows), **emitted}

@@ -13,7 +13,7 @@ class AttentionCall:
     ``sites`` maps a site to the rows' values there: ``x`` (the layer input), ``norm`` (normalised), ``kv`` (keys
     before rotation, then values, of all heads side by side). ``keys_values(site, rows)`` finishes the way from any
     site to keys and values (T, K, d); ``rotate(x, positions)`` applies the position code, the identity where a model
-    has none.
+    has none, which ``rotary`` tells.
     """
 
     position_T: Int[Array, " T"]
@@ -23,3 +23,4 @@ class AttentionCall:
     rotate: Callable[[Float[Array, "T _ d"], Int[Array, " T"]], Float[Array, "T _ d"]]
     scale: float
     causal: bool
+    rotary: bool = True

@@ -1,5 +1,6 @@
 """Softmax attention over part of the keys, and the exact merging of parts (log-sum-exp), in float32."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 # On a CPU about so many scores stay in the second-level cache (1 MB); more at a time go to memory and back.
 _CPU_SCORES = 1 << 18
-_NEVER = -1e30  # a score no real one reaches; finite, so that a part without any visible key makes no NaN
+NEVER = -1e30  # a score no real one reaches; finite, so that a part without any visible key makes no NaN
 
 
 class Partial(NamedTuple):
@@ -22,31 +23,35 @@ class Partial(NamedTuple):
 
 def nothing(T: int, H: int, d: int) -> Partial:
     """Attention over no keys: neutral in ``merge``."""
-    return Partial(jnp.zeros((T, H, d)), jnp.full((T, H), _NEVER), jnp.zeros((T, H)))
+    return Partial(jnp.zeros((T, H, d)), jnp.full((T, H), NEVER), jnp.zeros((T, H)))
 
 
 def partial_attention(
     q_THd: Float[Array, "T H d"],
     k_SKd: Float[Array, "S K d"],
     v_SKe: Float[Array, "S K e"],
-    visible_TS: Bool[Array, "T S"] | None,
+    visible_TS: Bool[Array, "T S"] | Bool[Array, " S"] | None,
     scale: float,
     certain: bool = False,
+    precision: lax.PrecisionLike = None,
 ) -> Partial:
     """Attention of T queries over S keys; H/K query heads in a row share a key head.
 
     Args:
-        visible_TS: which keys a query sees; None: all.
+        visible_TS: which keys a query sees, or all queries; None: all.
         certain: every query sees a key, which saves work.
+        precision: of both products; None: the default.
     """
     T, H, _ = q_THd.shape
     S, K, e = v_SKe.shape
     g = H // K
+    if visible_TS is not None:
+        visible_TS = jnp.broadcast_to(visible_TS, (T, S))
     if q_THd.dtype == jnp.float32:
         q_THd, scale = q_THd * scale, 1.0  # queries are fewer numbers than scores
 
     def one_head(q_gTd, k_Sd, v_Sd, visible_TS):
-        return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale, certain)
+        return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale, certain, precision)
 
     def together(q_THd, k_SKd, v_SKe):
         heads = (q_THd.reshape(T, K, g, -1).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKe.swapaxes(0, 1))
@@ -68,20 +73,21 @@ def partial_attention(
     return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, e), flat(top_KgT), flat(sum_KgT))
 
 
-def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool):
+def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool, precision: lax.PrecisionLike):
     """One key head and the query heads that share it: outputs, largest scores and sums."""
-    score_gTS = jnp.einsum("gtd,sd->gts", q_gTd, k_Sd, preferred_element_type=jnp.float32)
+    product = functools.partial(jnp.einsum, precision=precision, preferred_element_type=jnp.float32)
+    score_gTS = product("gtd,sd->gts", q_gTd, k_Sd)
     if scale != 1:
         score_gTS = score_gTS * scale
     if visible_TS is not None:
-        score_gTS = jnp.where(visible_TS[None], score_gTS, _NEVER)
+        score_gTS = jnp.where(visible_TS[None], score_gTS, NEVER)
     top_gT = score_gTS.max(axis=-1)
     weight_gTS = jnp.exp(score_gTS - top_gT[..., None])
     if visible_TS is not None and not certain:
         weight_gTS = jnp.where(visible_TS[None], weight_gTS, 0.0)
     # In this order of axes XLA keeps the operands as they are; turned round, its CPU backend (jax 0.10 to 0.12) cannot
     # multiply bfloat16 to float32 where there is one query head a key head.
-    out_gTd = jnp.einsum("gts,sd->gtd", weight_gTS.astype(v_Sd.dtype), v_Sd, preferred_element_type=jnp.float32)
+    out_gTd = product("gts,sd->gtd", weight_gTS.astype(v_Sd.dtype), v_Sd)
     return out_gTd, top_gT, weight_gTS.sum(axis=-1)
 
 

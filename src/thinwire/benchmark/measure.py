@@ -20,6 +20,7 @@ from thinwire.benchmark.rows import peer_row, row, with_speedups
 from thinwire.cluster.cpu import stolen_s
 from thinwire.cluster.emulated import Cluster, Counters, HostSpec, emulated
 from thinwire.errors import ThinwireError
+from thinwire.kernels.choice import VARIABLE
 from thinwire.strategies import Single, Strategy
 from thinwire.strategies.balance import Balanced
 
@@ -53,10 +54,10 @@ def measure(
         for share, loss in zip(plan.cpu, plan.loss or (0.0,) * plan.hosts, strict=True)
     ]
     rows: list[dict[str, Any]] = []
-    command = [sys.executable, "-m", "thinwire.benchmark.worker"]
+    command, env = [sys.executable, "-m", "thinwire.benchmark.worker"], {VARIABLE: plan.kernels}
     with (
         emulated(specs) as cluster,
-        cluster.start(command, stdin=subprocess.PIPE) as running,
+        cluster.start(command, env, stdin=subprocess.PIPE) as running,
         contextlib.ExitStack() as stack,
     ):
         fleet = Fleet(running)

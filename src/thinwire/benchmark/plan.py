@@ -3,6 +3,7 @@
 import dataclasses
 
 from thinwire.benchmark.peers import Peer
+from thinwire.kernels.choice import Kernels
 from thinwire.strategies import Strategy
 from thinwire.strategies.balance import Split
 
@@ -22,6 +23,7 @@ class Plan:
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
         profile: folder for profiles of one more pass of each strategy, length and rate; none if empty.
         peers: other programs, in turn with the strategies.
+        kernels: what the hosts' programs are traced with (``thinwire.kernels.choice``).
     """
 
     model: str
@@ -37,6 +39,7 @@ class Plan:
     disturbances: tuple[str, ...] = ()
     profile: str = ""
     peers: tuple[Peer, ...] = ()
+    kernels: Kernels = "auto"
 
     @property
     def hosts(self) -> int:

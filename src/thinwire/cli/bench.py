@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
     inputs.add_dtype(parser)
+    inputs.add_kernels(parser)
     parser.add_argument("--strategies", default=DEFAULT_STRATEGIES, metavar="A,B,...", help="default: %(default)s")
     parser.add_argument("--hosts", type=int, default=4, metavar="N", help="emulated hosts (default: 4)")
     parser.add_argument("--cpu", default="0.5", metavar="C,...", help="cores of each host, one for all (default: 0.5)")
@@ -165,6 +166,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         loss=tuple(spec.loss for spec in specs),
         profile=args.profile or "",
         peers=peers,
+        kernels=args.kernels,
     )
     document: dict[str, Any] = {
         "model": model.name,
@@ -172,6 +174,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "hosts": len(specs),
         "cpu": list(plan.cpu),
         "dtype": args.dtype,
+        "kernels": args.kernels,
         "repeats": args.repeats,
         "split": str(args.split) if isinstance(args.split, Balanced) else args.split,
         "loss": list(plan.loss),

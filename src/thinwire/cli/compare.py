@@ -7,6 +7,7 @@ from typing import Any
 from thinwire.cli import console, inputs
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.compare import compare
+from thinwire.kernels.choice import chosen
 from thinwire.models.families import FAMILIES
 from thinwire.reports.html import write_html
 from thinwire.reports.json_file import write_json
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
     inputs.add_dtype(parser)
+    inputs.add_kernels(parser)
     inputs.add_devices(parser)
     parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="tokens of a window (default: 1024)")
     parser.add_argument(
@@ -109,6 +111,7 @@ class Comparing:
             "model": model.name,
             "model_sha256": model.sha256,
             "dtype": args.dtype,
+            "kernels": chosen(),
             "devices": args.devices,
             "tokens": args.tokens,
             "windows": args.windows,

@@ -19,6 +19,7 @@ from thinwire.data.text import read_documents
 from thinwire.data.windows import windows
 from thinwire.engine import Codecs
 from thinwire.errors import ThinwireError
+from thinwire.kernels.choice import KERNELS, VARIABLE, chosen
 from thinwire.layout import split_lengths
 from thinwire.models.families import FAMILIES
 from thinwire.reports.files import check_folder, check_writable
@@ -49,6 +50,18 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     """--dtype."""
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="weights and activations (default: float32)"
+    )
+
+
+def add_kernels(parser: argparse.ArgumentParser) -> None:
+    """--kernels."""
+    parser.add_argument(
+        "--kernels",
+        choices=KERNELS,
+        default=chosen(),
+        help="auto and tables: attend to codes as they are, in models that see both ways and rotate no keys, where "
+        "that is less work (outputs differ by rounding); jax: decode, then attend; pallas: as auto, and kernels for "
+        f"GPUs and TPUs, not timed yet; on a CPU they are interpreted, for tests only (default: {VARIABLE} or auto)",
     )
 
 

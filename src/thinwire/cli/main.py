@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from thinwire.cli.console import fail, say
 from thinwire.errors import ThinwireError
+from thinwire.kernels.choice import using
 
 COMMANDS = {
     "fetch": "download a model or a text that thinwire knows by name",
@@ -93,7 +94,8 @@ def _dispatch(argv: list[str]) -> int:
     except SystemExit as done:  # --help
         return int(done.code or 0)
     args.command_line = shlex.join(["thinwire", *argv])
-    return module.run(args)
+    with using(args.kernels) if "kernels" in args else contextlib.nullcontext():
+        return module.run(args)
 
 
 def build_parser(module: ModuleType) -> argparse.ArgumentParser:

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
     inputs.add_dtype(parser)
+    inputs.add_kernels(parser)
     inputs.add_devices(parser)
     parser.add_argument(
         "--strategy", default="sequence:vq:groups=16", metavar="S", help="default: sequence:vq:groups=16"

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int32, Integer
 from thinwire.codecs.base import Codec, CodecParams, Known, Payload
 from thinwire.codecs.packing import MAX_BITS, pack_bits, packed_bytes, unpack_bits
 from thinwire.errors import ThinwireError
+from thinwire.kernels.choice import chosen
+from thinwire.kernels.ordered import ordered
 
 # On a CPU a tile of scores should stay in the second-level cache: this many codewords (all groups of a tile together)
 # by this many rows. Measured for width 384: 16 groups of 1024 and 64 groups of 16 are both within 10 % of their best.
@@ -39,15 +41,12 @@ def _tile(groups: int, size: int, cpu: bool) -> tuple[int, int]:
 def _best(score_gCt: Array) -> Array:
     """The index of the largest score, by one maximum of integers.
 
-    A float's bits, those of negative ones turned round, are ordered like the floats; the index takes the place of the
-    lowest of them, so that no second pass looks for where the largest score was.
+    The index takes the place of the lowest bits, so that no second pass looks for where the largest score was.
     """
     last = score_gCt.shape[1] - 1
     low = (1 << last.bit_length()) - 1
-    bits = lax.bitcast_convert_type(score_gCt, jnp.int32)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     index = last - lax.broadcasted_iota(jnp.int32, score_gCt.shape, 1)  # the lowest index wins a tie
-    return last - (jnp.max((ordered & ~low) | index, axis=1) & low)
+    return last - (jnp.max(ordered(score_gCt, index, low), axis=1) & low)
 
 
 def _search_tiled(codebook: Array, x_TD: Array, tile: tuple[int, int]) -> Array:
@@ -129,6 +128,16 @@ def lookup(codebook: Float[Array, "G C E"], codes_TG: Integer[Array, "T G"]) -> 
     if G == 1:
         return at_once(codebook[0], flat)
     return lax.platform_dependent(codebook.reshape(G * C, E), flat, cpu=group_by_group, default=at_once)
+
+
+def _nearest(codebook: Float[Array, "G C E"], x_TD: Float[Array, "T D"]) -> Int32[Array, "T G"]:
+    """``search``, by a kernel where kernels are chosen."""
+    if chosen() != "pallas":
+        return search(codebook, x_TD)
+    # Pallas is an experiment of JAX: who does not ask for it needs none.
+    from thinwire.kernels.search import search as search_by_kernel
+
+    return search_by_kernel(codebook, x_TD)
 
 
 def search_space(codebook: Float[Array, "G C E"], dims: int) -> dict[str, Array]:
@@ -228,12 +237,11 @@ class GroupedVQ(Codec):
         """Returns ``{"codes": ...}``, row by row, the codes of a row in the order of its groups."""
         del known
         self.check(x_TD.shape[1])
-        if (
-            self.directions(x_TD.shape[1]) and "projected" in params
-        ):  # sets that were learnt without are searched exactly
-            codes_TG = search(params["projected"], self._project(params, x_TD))
+        # Sets that were learnt without a search space are searched exactly.
+        if self.directions(x_TD.shape[1]) and "projected" in params:
+            codes_TG = _nearest(params["projected"], self._project(params, x_TD))
         else:
-            codes_TG = search(params["codebook"], x_TD)
+            codes_TG = _nearest(params["codebook"], x_TD)
         return {"codes": pack_bits(codes_TG.reshape(x_TD.shape[0] * self.groups), self.bits)}
 
     def _project(self, params: CodecParams, x_TD):
@@ -249,8 +257,11 @@ class GroupedVQ(Codec):
         """Returns the codewords that the payload names, as float32 rows."""
         del known
         self.check(dim)
-        codes_TG = unpack_bits(payload["codes"], self.bits, tokens * self.groups).reshape(tokens, self.groups)
-        return lookup(params["codebook"].astype(jnp.float32), codes_TG)
+        return lookup(params["codebook"].astype(jnp.float32), self.codes(payload, tokens))
+
+    def codes(self, payload: Payload, tokens: int) -> Int32[Array, "T G"]:
+        """The codes that a payload holds."""
+        return unpack_bits(payload["codes"], self.bits, tokens * self.groups).reshape(tokens, self.groups)
 
     def payload_bytes(self, tokens: int, dim: int) -> int:
         """Bytes of the payload: ⌈T · G · ⌈log2 size⌉ / 8⌉, whatever the width."""

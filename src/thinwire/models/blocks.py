@@ -93,6 +93,7 @@ def attention_call(
         rotate=lambda x, position: x,  # positions were added before layer 0
         scale=d**-0.5,
         causal=causal,
+        rotary=False,
     )
 
 

@@ -9,6 +9,7 @@ from thinwire.attention.call import AttentionCall
 from thinwire.attention.partial import finish, partial_attention
 from thinwire.layout import TokenLayout
 from thinwire.strategies.base import LayerScope
+from thinwire.strategies.undecoded import attend_undecoded
 from thinwire.wire import collectives
 
 
@@ -20,6 +21,10 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gat
     rows come first, then those of the next device and so on round the circle; rows that only pad are left out.
     """
     layout, me = scope.setting.layout, collectives.device_index()
+    others, payloads_O = strategy.others(scope, gathered_N)
+    undecoded = attend_undecoded(strategy, scope, call, payloads_O, others)
+    if undecoded is not None:
+        return undecoded
     k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
     k_TKd, q_THd = call.rotate(k_TKd, call.position_T), call.rotate(call.q_THd, call.position_T)
 
@@ -27,7 +32,6 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gat
         seen_RD = strategy.decode(scope, call, payloads, other)
         return seen_RD, strategy.kept(scope, payloads, seen_RD)
 
-    others, payloads_O = strategy.others(scope, gathered_N)
     seen_ORD, theirs_O = jax.vmap(look)(others, payloads_O)
     strategy.hand_on(scope, call, strategy.in_order(scope, strategy.mine(scope, call, own), theirs_O))
     project = lambda seen_RD, other: strategy.keys_values(scope, call, seen_RD, other)
