@@ -130,8 +130,8 @@ MEANING = (
     "it receives; the least of ten turns, calls of over a second timed once. Measured with one layer: *pass* is the "
     "layer as often as the model has layers, and embedding and output once. *By FLOPs*: the single device's time in "
     "proportion to FLOPs. *Sent*: by one device, by formula; *with … Mbps*: pass and bytes at that rate, predicted, no "
-    "delays counted. Laws: least squares, powers in logarithms, sums by relative error; ± is the standard error; a term "
-    "that came out negative is left out."
+    "delays counted. Laws: least squares, powers in logarithms, sums by relative error; ± is the standard error; a "
+    "term that came out negative is left out."
 )
 
 
