@@ -176,3 +176,22 @@ def test_results_keep_their_width_in_a_pipe(capsys, monkeypatch):
     assert console.stdout().width == console.WIDTH_WITHOUT_TERMINAL
     console.say("[red]x[/red] " * 40)
     assert capsys.readouterr().out.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["bench", "compare", "run --prompt x"])
+def test_kernels_are_chosen_for_the_whole_of_a_command_and_no_longer(command, monkeypatch):
+    from thinwire.kernels.choice import VARIABLE, chosen
+
+    monkeypatch.setenv(VARIABLE, "jax")
+    name, *options = command.split()
+    seen = []
+    monkeypatch.setattr(f"thinwire.cli.{name}.run", lambda args: seen.append(chosen()) or 0)
+    assert main.main([name, *options]) == main.main([name, *options, "--kernels", "tables"]) == 0
+    assert seen == ["jax", "tables"]
+    assert chosen() == "jax"
+
+
+def test_unknown_kernels_in_the_environment_are_told(monkeypatch, capsys):
+    monkeypatch.setenv("THINWIRE_KERNELS", "fast")
+    assert main.main(["run", "--prompt", "x"]) == 2
+    assert "THINWIRE_KERNELS=fast is unknown; use one of auto, jax, tables, pallas." in capsys.readouterr().err
