@@ -70,3 +70,12 @@ def test_a_narrow_terminal_still_names_the_strategies(monkeypatch, capsys, colum
     assert any(line.split()[:1] and line.split()[0].startswith("sequence") for line in lines)
     assert max(map(len, lines)) <= columns
     assert " ".join(lines).count("predicted s") == bandwidths
+
+
+def test_a_split_is_balanced_for_each_strategy(place):
+    command = [*SMALL, "--split", "balanced", "--strategies", "sequence:float32,tensor:float32"]
+    assert main([*command, "--json", "rows.json", "--html", "report.html"]) == 0
+    document = json.loads((place / "rows.json").read_text())
+    assert document["split"] == "balanced"
+    assert max(row["kl_to_single"] for row in document["rows"]) < 1e-6
+    assert "balanced" in (place / "report.html").read_text()

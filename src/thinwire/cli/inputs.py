@@ -128,7 +128,7 @@ def parse_split(text: str) -> tuple[float, ...] | Balanced:
     except ValueError:
         split = ()
     if not split or not all(0 < share < float("inf") for share in split):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a list of positive numbers such as 3/2/1 nor balanced")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive numbers such as 3/2/1, nor balanced")
     return split
 
 
