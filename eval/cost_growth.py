@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from thinwire.benchmark.growth import codec_rows, pass_rows, strategy_on
+from thinwire.benchmark.pieces import TIMED
 from thinwire.cli import console, inputs, main
 from thinwire.cli.bench import numbers
 from thinwire.codecs import GroupedVQ
@@ -32,7 +33,7 @@ from thinwire.strategies import Single, Strategy, parse_strategies
 from thinwire.weights.load import LoadedModel, for_tokens
 
 PARTS = ("codec", "tokens", "devices")
-SETTINGS = ("model", "dtype", "cores")
+SETTINGS = ("model", "dtype", "cores", "timed")
 SWEPT_SIZE = 1024  # codewords, while groups grow
 
 
@@ -54,6 +55,7 @@ def run(arguments: list[str]) -> int:
             "model": model.name,
             "dtype": args.dtype,
             "cores": cores,
+            "timed": TIMED,
             "what": f"{cores} core{'s' if cores > 1 else ''}, {args.dtype}, random weights and codebooks",
             **inputs.environment(shlex.join(["python", "-m", "eval.cost_growth", *from_the_start(arguments)])),
         }

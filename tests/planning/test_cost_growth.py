@@ -52,7 +52,7 @@ def test_end_to_end(tmp_path, quick, capsys):
 
 
 def document(codec=(), tokens=(), devices=()):
-    facts = {"model": "m", "thinwire": "0", "jax": "0", "python": "3", "command": "c", "what": "w"}
+    facts = {"model": "m", "thinwire": "0", "jax": "0", "python": "3", "command": "c", "what": "w", "timed": "once"}
     return {**facts, "codec": list(codec), "tokens": list(tokens), "devices": list(devices)}
 
 

@@ -32,7 +32,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 ROWS = (64, 256, 1024)
 _TURNS, _SLICE_S = 5, 0.06  # a slice is longer than the period of a host's CPU quota
+_LEAST_OF = 10  # turns, where what is wanted is the undisturbed machine
 _LONG_S = 1.0  # a call of so long is timed once
+TIMED = f"the least of {_LEAST_OF} turns, calls of over {_LONG_S:g} s timed once"
 _PARTS = 4  # of a layer split by heads and columns, one of which is measured besides the whole
 _LAYERS = 4  # whose weights are taken in turn, so that they come from memory as in a whole pass
 
@@ -124,7 +126,7 @@ def seconds_of_all(programs: Mapping[Key, Program]) -> dict[Key, float]:
     """
     once = {name: _seconds_once(program) for name, program in programs.items()}
     found: dict[Key, list[float]] = {name: [seconds] if seconds > _LONG_S else [] for name, seconds in once.items()}
-    for _ in range(2 * _TURNS):
+    for _ in range(_LEAST_OF):
         for name, program in programs.items():
             if once[name] <= _LONG_S:
                 found[name].append(_mean_seconds(program))

@@ -122,16 +122,15 @@ def growth_markdown(document: Mapping[str, Any]) -> str:
             for row in document["devices"]
         ]  # fmt: skip
         parts.append(markdown_table(headings, body))
-    return "\n".join(parts) + f"\n{MEANING}\n"
+    return "\n".join(parts) + f"\n{MEANING.format(timed=document['timed'])}\n"
 
 
 MEANING = (
-    "Every time is that of one device's program alone on one core, which is what it would run in company but for what "
-    "it receives; the least of ten turns, calls of over a second timed once. Measured with one layer: *pass* is the "
-    "layer as often as the model has layers, and embedding and output once. *By FLOPs*: the single device's time in "
-    "proportion to FLOPs. *Sent*: by one device, by formula; *with … Mbps*: pass and bytes at that rate, predicted, "
-    "no delays counted. Laws: least squares, powers in logarithms, sums by relative error; ± is the standard error; a "
-    "term that came out negative is left out."
+    "Every time is that of one device's program alone, which is what it would run in company but for what it receives: "
+    "{timed}. Measured with one layer: *pass* is the layer as often as the model has layers, and embedding and output "
+    "once. *By FLOPs*: the single device's time in proportion to FLOPs. *Sent*: by one device, by formula; *with … "
+    "Mbps*: pass and bytes at that rate, predicted, no delays counted. Laws: least squares, powers in logarithms, sums "
+    "by relative error; ± is the standard error; a term that came out negative is left out."
 )
 
 
