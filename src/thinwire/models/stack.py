@@ -73,6 +73,8 @@ def run_layers(
     emitted = []
     for start, stop in runs:
         step = functools.partial(body, first=start == 0 and apart)
+        if strategy.recomputed_backwards:
+            step = jax.checkpoint(step, prevent_cse=False)  # a loop needs no barrier against finding the same twice
         carry, of_run = _loop(step, carry, range(start, stop), unrolled=_unstacked(weights))
         emitted.append(of_run)
     return strategy.output(setting, carry[0]), jax.tree.map(lambda *layers: jnp.concatenate(layers), *emitted)

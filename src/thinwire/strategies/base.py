@@ -57,6 +57,11 @@ class Strategy(abc.ABC):
     splits_tokens: ClassVar[bool] = True  # a device has all heads of its own tokens, not some heads of all tokens
     codec: Codec
 
+    @property
+    def recomputed_backwards(self) -> bool:
+        """Whether gradients compute each layer again instead of keeping what is in it."""
+        return False
+
     def layout(self, dims: ModelDims, tokens: int, devices: int, split: tuple[float, ...] | None) -> TokenLayout:
         """Which device holds which tokens of the result."""
         del dims
