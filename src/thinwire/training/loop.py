@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,22 +15,6 @@ from thinwire.training.step import Setup, make_step
 from thinwire.training.train_state import TrainState
 
 HostBatch = Mapping[str, np.ndarray]  # leading axis: examples
-
-
-class Log(Protocol):
-    """Where figures go: ``training.log.MetricsLog``."""
-
-    def write(self, step: int, record: Mapping[str, float]) -> None:
-        """Keeps the figures of a step."""
-        ...
-
-
-class Keeper(Protocol):
-    """Where states go: ``training.checkpoints.Checkpoints``."""
-
-    def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
-        """Keeps a state; what is kept is whole or not there."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +44,8 @@ def run(
     batches: Callable[[int], HostBatch],
     pace: Pace,
     place: Place | None = None,
-    log: Log | None = None,
-    keeper: Keeper | None = None,
+    log: Callable[[int, dict[str, float]], None] | None = None,
+    save: Callable[[int, TrainState, dict[str, Any]], None] | None = None,
     about: dict[str, Any] | None = None,
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
     progress: Callable[[int, Mapping[str, float]], None] = lambda step, record: None,
@@ -72,7 +56,8 @@ def run(
     Args:
         batches: from the number of a step to its examples; the same ones whenever it is asked, so that a run that
             was broken off goes on as if it had not been.
-        about: kept with every state.
+        log: is given figures by step.
+        save: keeps states; ``about`` goes with each.
         evaluate: figures of a state that take longer; logged with ``eval/`` before their names.
         progress: told of every step.
         stop: leave off after so many steps, for tests; by default at the end.
@@ -101,9 +86,9 @@ def run(
             record |= {f"eval/{name}": float(x) for name, x in evaluate(state).items()}
         if log is not None and (done == last or (pace.log_every and done % pace.log_every == 0)):
             health = codebook_use(state)
-            log.write(done, {**record, **health, "seconds": time.perf_counter() - begun})
-        if keeper is not None and (done == last or (pace.save_every and done % pace.save_every == 0)):
-            keeper.save(done, state, about or {})
+            log(done, {**record, **health, "seconds": time.perf_counter() - begun})
+        if save is not None and (done == last or (pace.save_every and done % pace.save_every == 0)):
+            save(done, state, about or {})
             saved = done
         progress(done, record)
     return state

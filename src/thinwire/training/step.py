@@ -126,20 +126,10 @@ def make_step(
         noise = _noise_of(setup, state)
         random = lambda index: jax.random.fold_in(state.random(NOISE_KEY), index)
 
-        def part(total, given):
-            index, examples = given
-            loss_of = lambda params: _loss(
-                setup,
-                layout,
-                where,
-                params,
-                state.codecs,
-                frozen,
-                teacher,
-                noise,
-                examples,
-                jax.random.fold_in(key, index),
-            )
+        def part(total, numbered):
+            index, examples = numbered
+            given = (state.codecs, frozen, teacher, noise, examples, random(index))
+            loss_of = lambda params: _loss(setup, layout, where, params, *given)
             (_, (metrics, seen)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
             return jax.tree.map(jnp.add, total, gradient), (metrics, seen)
 

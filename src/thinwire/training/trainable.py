@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from thinwire.models.families import FAMILIES
 from thinwire.training import adapters
 from thinwire.training.adapters import LoRA
 from thinwire.weights.load import LoadedModel
@@ -40,6 +41,6 @@ def nothing(model: LoadedModel) -> Trainable:
 
 def low_rank(model: LoadedModel, lora: LoRA, seed: int = 0) -> Trainable:
     """LoRA: low-rank changes to the weights that ``lora`` names."""
-    start = adapters.init(lora, jax.random.key(seed), model.family, model.config)
+    start = adapters.init(lora, jax.random.key(seed), FAMILIES[model.family], model.config)
     merge = lambda trained, frozen: adapters.merge(frozen, trained, lora)
     return Trainable(start, jax.tree.map(jnp.asarray, model.params), merge)

@@ -1,0 +1,28 @@
+"""An adapter and codebooks for SmolLM2-135M on four devices, by self-distillation.
+
+116 bits a token and layer (`balanced`).
+
+Command:   python -m train.lm_smollm2_adapter configs/lm_smollm2_adapter.py
+"""
+
+from pathlib import Path
+
+from thinwire.training.adapters import LoRA
+
+from thinwire.training.calibrate import CalibrationJob
+from thinwire.training.loop import Pace
+from thinwire.training.optimiser import Optimiser
+from thinwire.training.recipe import Recipe
+from thinwire.training.session import Session
+from thinwire.training.text_run import TextRun
+
+CONFIG = TextRun(
+    session=Session(Path("runs/lm_smollm2_adapter")),
+    out=Path("trained/smollm2-balanced"),
+    recipe=Recipe("sequence:balanced", devices=(4,), commitment=0.0, noise=0.0, distil=0.5),
+    optimiser=Optimiser(rate=3e-4, steps=100, warmup=10, decay=0.0),
+    lora=LoRA(rank=8, alpha=16.0),
+    calibration=CalibrationJob(windows=24, rows=24576),
+    pace=Pace(batch=2, parts=2, log_every=1, save_every=20),
+    remat=True,
+)

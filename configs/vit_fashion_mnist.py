@@ -1,0 +1,21 @@
+"""A small vision Transformer for Fashion-MNIST, from scratch, on the single device: what coded context starts from.
+
+Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist.py
+"""
+
+from pathlib import Path
+
+from thinwire.training.image_run import ImageModel, ImageRun
+from thinwire.training.loop import Pace
+from thinwire.training.optimiser import Optimiser
+from thinwire.training.recipe import Recipe
+from thinwire.training.session import Session
+
+CONFIG = ImageRun(
+    session=Session(Path("runs/vit_fashion_mnist")),
+    out=Path("trained/vit-fashion-mnist"),
+    recipe=Recipe("single", devices=(1,), noise=0.0),
+    optimiser=Optimiser(rate=2e-3, steps=6800, warmup=200),
+    model=ImageModel(width=96, layers=4, heads=4, hidden=288),
+    pace=Pace(batch=128, log_every=20, save_every=500, evaluate_every=500),
+)

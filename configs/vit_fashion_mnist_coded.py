@@ -1,0 +1,24 @@
+r"""The vision Transformer of vit_fashion_mnist.py trained on for coded context, as ASTRA is: straight-through grouped VQ
+with EMA codebooks, a commitment loss, noise of the residual, and a class token on every device.
+
+Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py
+           python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py --recipe.strategy sequence:vq:groups=1:site=x \
+               --out trained/vit-fashion-mnist-g1 --session.folder runs/vit_fashion_mnist_g1
+"""
+
+from pathlib import Path
+
+from thinwire.training.image_run import ImageRun
+from thinwire.training.loop import Pace
+from thinwire.training.optimiser import Optimiser
+from thinwire.training.recipe import Recipe
+from thinwire.training.session import Session
+
+CONFIG = ImageRun(
+    session=Session(Path("runs/vit_fashion_mnist_coded")),
+    out=Path("trained/vit-fashion-mnist-g16"),
+    start=Path("trained/vit-fashion-mnist"),
+    recipe=Recipe("sequence:vq:groups=16:size=1024:site=x", devices=(4,), commitment=2e-4, noise=1.0),
+    optimiser=Optimiser(rate=4e-4, steps=900, warmup=50),
+    pace=Pace(batch=128, log_every=20, save_every=300, evaluate_every=300),
+)

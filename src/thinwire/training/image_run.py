@@ -1,0 +1,233 @@
+"""Training a vision Transformer to tell images apart: from scratch, or on from there with coded context."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from thinwire.data.augment import Augment, Levels, as_floats, levels
+from thinwire.data.batches import image_batches
+from thinwire.data.fingerprint import fingerprint
+from thinwire.data.labelled import ImageSet, framed, read_image_set
+from thinwire.errors import ThinwireError
+from thinwire.evaluation.accuracy import accuracy, logits_of_images
+from thinwire.models.initial import initialise
+from thinwire.models.vit import param_shapes, patches
+from thinwire.models.vit_config import ViTConfig
+from thinwire.strategies import Strategy
+from thinwire.training import artefact, calibrate
+from thinwire.training.artefact import Artefact
+from thinwire.training.averages import after_training
+from thinwire.training.calibrate import CalibrationJob
+from thinwire.training.loop import Pace
+from thinwire.training.optimiser import Optimiser
+from thinwire.training.place import Place
+from thinwire.training.recipe import Recipe
+from thinwire.training.session import Session, run_session
+from thinwire.training.step import Setup, start_state
+from thinwire.training.tasks import Classify
+from thinwire.training.train_state import TrainState
+from thinwire.training.trainable import everything
+from thinwire.weights.load import LoadedModel
+
+Progress = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageModel:
+    """The sizes of a vision Transformer that is trained from scratch."""
+
+    width: int = 96
+    layers: int = 4
+    heads: int = 4
+    hidden: int = 288
+    patch: int = 4
+    side: int = 28  # of images, with black around smaller ones
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRun:
+    """What ``train/vit_fashion_mnist.py`` runs.
+
+    Attributes:
+        data: a set of images by name, or a folder.
+        images: training images that are used, the first ones; 0 for all.
+        held_out: the last training images, for the accuracy while training; test images are read at the end only.
+        model: what is trained from scratch, unless ``start`` says where to go on.
+        start: a trained artefact to go on from: its weights, not its codebooks.
+        smoothing: of labels.
+        calibration: training images that first codebooks are learnt from.
+        out: where the trained artefact is put.
+        tests: test images that accuracy is taken of at the end; 0 for all.
+    """
+
+    session: Session
+    out: Path
+    recipe: Recipe
+    optimiser: Optimiser
+    data: str = "fashion-mnist"
+    images: int = 0
+    held_out: int = 2000
+    model: ImageModel = dataclasses.field(default_factory=ImageModel)
+    start: Path | None = None
+    augment: Augment = dataclasses.field(default_factory=lambda: Augment(pad=2, flip=True))
+    smoothing: float = 0.1
+    calibration: int = 400
+    pace: Pace = dataclasses.field(default_factory=lambda: Pace(batch=128, save_every=500, evaluate_every=500))
+    dtype: str = "float32"
+    seed: int = 0
+    tests: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """A set of images as a model reads them."""
+
+    train: ImageSet
+    held_out: ImageSet
+    levels: Levels
+    patch: int
+
+    def rows(self, images: ImageSet) -> Float[np.ndarray, "B T P"]:
+        """All images of a set as patches."""
+        return as_rows(as_floats(images.images_NYXC, self.levels), self.patch)
+
+
+def as_rows(images_BYXC: Float[np.ndarray, "B Y X C"], patch: int) -> Float[np.ndarray, "B T P"]:
+    """Images as the model reads them: ``models.vit.patches`` of each."""
+    return np.stack([patches(image_YXC, patch) for image_YXC in images_BYXC])
+
+
+def open_images(config: ImageRun, side: int, patch: int) -> Images:
+    """The training images and those that are held out from them.
+
+    Raises:
+        ThinwireError: there are too few.
+    """
+    whole = framed(read_image_set(config.data, "train"), side)
+    count = len(whole.labels_N)
+    if not 0 < config.held_out < count:
+        raise ThinwireError(
+            f"{config.held_out} of {count} training images cannot be held out; use fewer, and 1 at least."
+        )
+    kept = min(config.images or count, count - config.held_out)
+    part = lambda a, b: dataclasses.replace(whole, images_NYXC=whole.images_NYXC[a:b], labels_N=whole.labels_N[a:b])
+    train = part(0, kept)
+    return Images(train, part(count - config.held_out, count), levels(train.images_NYXC), patch)
+
+
+def starting_model(config: ImageRun, classes: int, channels: int) -> LoadedModel:
+    """The model before the first step: an artefact's, or random weights."""
+    if config.start is not None:
+        return artefact.open_trained(config.start)
+    m = config.model
+    if m.width % m.heads or m.side % m.patch:
+        raise ThinwireError(
+            f"A width of {m.width} in {m.heads} heads, or {m.side} pixels in patches of {m.patch}: use numbers that "
+            "divide."
+        )
+    grid = (m.side // m.patch,) * 2
+    vit = ViTConfig(m.width, m.layers, m.heads, m.hidden, m.patch, grid, channels, 1e-6, classes=classes)
+    params = jax.tree.map(np.asarray, initialise(jax.random.key(config.seed), param_shapes(vit)))
+    return LoadedModel(f"vit-{Path(config.data).name}", "vit", vit, params, None, "")
+
+
+def train_images(config: ImageRun, command: str, progress: Progress = lambda step, record: None) -> Artefact:
+    """Trains, measures on the test images, and saves the artefact.
+
+    Args:
+        command: what the user typed, for the model card.
+
+    Raises:
+        ThinwireError: data, sizes or settings do not fit; before any training.
+    """
+    config.session.check()
+    probe = read_image_set(config.data, "train")
+    model = starting_model(config, probe.classes, probe.images_NYXC.shape[-1])
+    patch, side = model.config.patch, model.config.grid[0] * model.config.patch
+    images = open_images(config, side, patch)
+    if model.config.classes != images.train.classes:
+        raise ThinwireError(
+            f"{config.start} tells {model.config.classes} classes apart and {config.data} has {images.train.classes}."
+        )
+    task = Classify(config.smoothing, config.recipe.distil)
+    setup = Setup(
+        model,
+        config.recipe,
+        task,
+        everything(model),
+        config.optimiser,
+        model.config.tokens,
+        config.dtype,
+        seed=config.seed,
+    )
+    strategy = config.recipe.parsed()
+    codecs = first_codebooks(config, model, strategy, images)
+    count, tokens = config.recipe.statistics, config.pace.batch * model.config.tokens
+    state = start_state(setup, codecs, min(count, tokens))
+    at = image_batches(images.train, config.pace.batch, config.seed, config.augment, images.levels)
+
+    def batches(step: int):
+        pixels_BYXC, labels_B = at(step)
+        return {"inputs": as_rows(pixels_BYXC, patch), "labels": labels_B}
+
+    held_out_BTP = images.rows(images.held_out)
+    devices = max(config.recipe.devices)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        now = trained_model(setup, state)
+        arrays = after_training(strategy.codec, state.arrays)
+        logits_BC = logits_of_images(now, strategy, devices, arrays, held_out_BTP)
+        return {"accuracy": accuracy(logits_BC, images.held_out.labels_N)}
+
+    data = {
+        "source": config.data,
+        "images": len(images.train.labels_N),
+        "held out": len(images.held_out.labels_N),
+        "fingerprint": fingerprint(images.train),
+        "levels": {"mean": images.levels.mean_C.tolist(), "std": images.levels.std_C.tolist()},
+    }
+    state = run_session(config.session, config, data, setup, state, batches, config.pace, Place(), evaluate, progress)
+    return _finish(config, command, setup, state, images, data)
+
+
+def first_codebooks(config: ImageRun, model: LoadedModel, strategy: Strategy, images: Images) -> dict[str, Any]:
+    """Codebooks of the model as it begins, by k-means; none for codecs that learn nothing."""
+    if not strategy.codec.learns:
+        return {}
+    job = CalibrationJob(windows=config.calibration, window=model.config.tokens, seed=config.seed)
+    first = dataclasses.replace(
+        images.train,
+        images_NYXC=images.train.images_NYXC[: config.calibration],
+        labels_N=images.train.labels_N[: config.calibration],
+    )
+    devices = max(config.recipe.devices)
+    samples = calibrate.collect(model, [strategy], devices, images.rows(first), job)
+    place = config.session.folder / "codebooks-at-the-start"
+    learnt = calibrate.learn(model, strategy, devices, samples, job, {"source": config.data}, out=place)
+    return learnt.arrays
+
+
+def trained_model(setup: Setup, state: TrainState) -> LoadedModel:
+    """The model with its weights as they are now, on the host."""
+    params = setup.trainable.merge(state.params["model"], setup.trainable.frozen)
+    return dataclasses.replace(setup.model, params=jax.tree.map(np.asarray, params))
+
+
+def _finish(config: ImageRun, command: str, setup: Setup, state: TrainState, images: Images, data) -> Artefact:
+    model, strategy = trained_model(setup, state), config.recipe.parsed()
+    arrays = jax.tree.map(np.asarray, after_training(strategy.codec, state.arrays))
+    test = framed(read_image_set(config.data, "test"), setup.model.config.grid[0] * setup.model.config.patch)
+    some = slice(0, config.tests or None)
+    test = dataclasses.replace(test, images_NYXC=test.images_NYXC[some], labels_N=test.labels_N[some])
+    rows_BTP, labels_B = images.rows(test), test.labels_N
+    figures: dict[str, Any] = {"test images": len(labels_B)}
+    for devices in config.recipe.devices:
+        found = logits_of_images(model, strategy, devices, arrays, rows_BTP)
+        figures[f"test accuracy, {devices} devices"] = accuracy(found, labels_B)
+    card = artefact.describe(model, strategy, None, data, config.seed, command, figures, from_scratch=True)
+    return artefact.save(config.out, Artefact(card, model.params, arrays))

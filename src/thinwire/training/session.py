@@ -1,0 +1,89 @@
+"""A run of training as a user sees it: a folder with checkpoints and figures, a bar, and a way to go on."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from thinwire.errors import ThinwireError
+from thinwire.training import loop
+from thinwire.training.checkpoints import Checkpoints, latest
+from thinwire.training.log import MetricsLog
+from thinwire.training.loop import HostBatch, Pace
+from thinwire.training.place import Place
+from thinwire.training.resume import check_same_run, describe
+from thinwire.training.step import Setup
+from thinwire.training.train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Where a run is kept.
+
+    Attributes:
+        folder: of checkpoints and figures.
+        keep: checkpoints that stay, the newest ones.
+        tensorboard: also write what TensorBoard reads.
+        resume: go on from the newest checkpoint of the folder.
+    """
+
+    folder: Path
+    keep: int = 2
+    tensorboard: bool = False
+    resume: bool = False
+
+    def check(self) -> None:
+        """Raises ThinwireError where the folder has a run that is not to be resumed, or none that could be."""
+        found = latest(self.folder)
+        if found is not None and not self.resume:
+            raise ThinwireError(
+                f"{self.folder} holds a run that was broken off or ended at step {found}: go on with it by "
+                "--session.resume, or name another folder."
+            )
+        if found is None and self.resume:
+            raise ThinwireError(f"{self.folder} holds no checkpoint to resume: leave --session.resume out.")
+
+
+def run_session(
+    session: Session,
+    config: Any,
+    data: Mapping[str, Any],
+    setup: Setup,
+    state: TrainState,
+    batches: Callable[[int], HostBatch],
+    pace: Pace,
+    place: Place | None = None,
+    evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
+    progress: Callable[[int, Mapping[str, float]], None] = lambda step, record: None,
+) -> TrainState:
+    """Trains from a state, or from the newest checkpoint, to the last step.
+
+    Args:
+        config: all settings of the run, which a resumed run must share.
+        data: what it learns from, with hashes.
+        state: before the first step; of a resumed run only its shapes count.
+
+    Returns:
+        The last state, on the host.
+
+    Raises:
+        ThinwireError: as of ``Session.check`` and ``loop.run``; or the run to be resumed had other settings.
+    """
+    session.check()
+    place, about = place or Place(), describe(config, data)
+    with Checkpoints(session.folder, session.keep) as kept:
+        done = 0
+        if session.resume:
+            check_same_run(kept.about(), about)
+            done, state, _ = kept.restore(None, state)
+        after = done if session.resume else None
+
+        def tell(step: int, record: Mapping[str, float]) -> None:
+            kept.check()
+            progress(step, record)
+
+        with MetricsLog(session.folder, session.tensorboard, after) as log:
+            state = loop.run(setup, state, batches, pace, place, log.scalars, kept.save, about, evaluate, tell)
+    return jax.device_get(state)

@@ -1,0 +1,231 @@
+"""Training a language model for coded context: an adapter, all weights, or a model from scratch."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from thinwire.data.batches import token_batches
+from thinwire.data.fingerprint import fingerprint
+from thinwire.data.text import read_documents
+from thinwire.data.windows import windows
+from thinwire.engine import Codecs
+from thinwire.errors import ThinwireError
+from thinwire.evaluation.quality import measure_quality, quality_rows
+from thinwire.models.families import FAMILIES
+from thinwire.models.gpt2_config import GPT2Config
+from thinwire.models.initial import initialise
+from thinwire.strategies import Single, Strategy
+from thinwire.training import artefact, calibrate
+from thinwire.training.adapters import LoRA
+from thinwire.training.artefact import Artefact
+from thinwire.training.averages import after_training
+from thinwire.training.calibrate import CalibrationJob
+from thinwire.training.loop import Pace
+from thinwire.training.optimiser import Optimiser
+from thinwire.training.place import Place
+from thinwire.training.recipe import Recipe
+from thinwire.training.session import Session, run_session
+from thinwire.training.step import Setup, start_state
+from thinwire.training.tasks import NextToken
+from thinwire.training.train_state import TrainState
+from thinwire.training.trainable import Trainable, everything, low_rank, nothing
+from thinwire.weights.load import LoadedModel, load_model
+
+Progress = Callable[[int, Mapping[str, float]], None]
+BYTES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class TextModel:
+    """The sizes of a GPT-2 that is trained from scratch on bytes."""
+
+    width: int = 256
+    layers: int = 6
+    heads: int = 8
+    context: int = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class TextRun:
+    """What ``train/lm_smollm2_adapter.py`` and ``train/gpt2_small_from_scratch.py`` run.
+
+    Attributes:
+        model: the base model, or ``scratch`` for one of the sizes of ``sizes`` that reads bytes.
+        start: of a model from scratch: a trained artefact to go on from.
+        train: ``adapter``, ``weights``, or ``codebooks`` alone.
+        texts: what is read, by name or as files; of each its calibration part.
+        tokens: of a window.
+        windows: of the texts; 0 for as many as they hold.
+        held_out: of these, kept for the figures while training and at the end.
+        calibration: how first codebooks are learnt.
+        out: where the trained artefact is put.
+    """
+
+    session: Session
+    out: Path
+    recipe: Recipe
+    optimiser: Optimiser
+    model: str = "smollm2-135m"
+    sizes: TextModel = dataclasses.field(default_factory=TextModel)
+    start: Path | None = None
+    train: str = "adapter"
+    lora: LoRA = dataclasses.field(default_factory=LoRA)
+    texts: tuple[str, ...] = ("wikipedia-excerpt",)
+    tokens: int = 1024
+    windows: int = 0
+    held_out: int = 4
+    calibration: CalibrationJob = dataclasses.field(default_factory=CalibrationJob)
+    pace: Pace = dataclasses.field(default_factory=lambda: Pace(batch=8, parts=8, log_every=1, save_every=20))
+    dtype: str = "float32"
+    remat: bool = False
+    seed: int = 0
+
+
+class Bytes:
+    """A text as its bytes, for models from scratch."""
+
+    prefix: tuple[int, ...] = ()
+    suffix: tuple[int, ...] = ()
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """The bytes of several texts, UTF-8."""
+        return [list(text.encode()) for text in texts]
+
+
+def starting_model(config: TextRun) -> LoadedModel:
+    """The model before the first step."""
+    if config.model != "scratch":
+        return load_model(config.model)
+    if config.start is not None:
+        return artefact.open_trained(config.start)
+    m = config.sizes
+    if m.width % m.heads:
+        raise ThinwireError(f"A width of {m.width} cannot be cut into {m.heads} heads: use numbers that divide.")
+    gpt2 = GPT2Config(m.width, m.layers, m.heads, 4 * m.width, BYTES, m.context)
+    params = initialise(jax.random.key(config.seed), FAMILIES["gpt2"].param_shapes(gpt2))
+    return LoadedModel("gpt2-bytes", "gpt2", gpt2, jax.tree.map(np.asarray, params), None, "")
+
+
+def open_texts(config: TextRun, model: LoadedModel) -> tuple[Int[np.ndarray, "W T"], Int[np.ndarray, "H T"]]:
+    """Windows to learn from, and those that are held out from them.
+
+    Raises:
+        ThinwireError: the texts are too short, or the model reads no text.
+    """
+    dims = FAMILIES[model.family].dims(model.config)
+    if not dims.language:
+        raise ThinwireError(f"{model.name} predicts no tokens; train it on images, or name a language model.")
+    if config.tokens > dims.context:
+        raise ThinwireError(f"{config.tokens} tokens are more than the {dims.context} that {model.name} reads at once.")
+    encoder = Bytes() if model.tokenizer is None else model.tokenizer
+    documents = [document for text in config.texts for document in read_documents(text, "calibration")]
+    count = config.windows or _as_many_as_there_are(documents, encoder, config.tokens)
+    if not 0 < config.held_out < count:
+        raise ThinwireError(
+            f"{config.held_out} of {count} windows cannot be held out: use fewer, and 1 at least, or longer texts."
+        )
+    windows_WT = windows(documents, encoder, config.tokens, count, config.seed)
+    return windows_WT[: -config.held_out], windows_WT[-config.held_out :]
+
+
+def _as_many_as_there_are(documents, encoder, tokens: int) -> int:
+    """Windows that long documents hold by themselves."""
+    body = tokens - len(encoder.prefix) - len(encoder.suffix)
+    return sum(len(ids) // body for ids in encoder.encode_batch(documents))
+
+
+def trainable_part(config: TextRun, model: LoadedModel) -> Trainable:
+    """What is trained of the model.
+
+    Raises:
+        ThinwireError: ``train`` is none of the choices, or a model from scratch is to get an adapter.
+    """
+    if config.train == "adapter" and config.model != "scratch":
+        return low_rank(model, config.lora, config.seed)
+    if config.train == "weights":
+        return everything(model)
+    if config.train == "codebooks":
+        return nothing(model)
+    raise ThinwireError(
+        f"train={config.train} is not possible for {model.name}; use weights or codebooks"
+        + ("." if config.model == "scratch" else ", or adapter.")
+    )
+
+
+def train_text(config: TextRun, command: str, progress: Progress = lambda step, record: None) -> Artefact:
+    """Trains, measures on held-out windows of the same texts, and saves the artefact.
+
+    Args:
+        command: what the user typed, for the model card.
+
+    Raises:
+        ThinwireError: texts, sizes or settings do not fit; before any training.
+    """
+    config.session.check()
+    model = starting_model(config)
+    learnt_WT, held_out_HT = open_texts(config, model)
+    at = token_batches(learnt_WT, config.pace.batch, config.seed)
+    task = NextToken(config.recipe.distil)
+    part = trainable_part(config, model)
+    setup = Setup(
+        model, config.recipe, task, part, config.optimiser, config.tokens, config.dtype, config.remat, config.seed
+    )
+    strategy, devices = config.recipe.parsed(), max(config.recipe.devices)
+    codecs = _first_codebooks(config, model, strategy, learnt_WT)
+    state = start_state(setup, codecs, min(config.recipe.statistics, config.pace.batch * config.tokens))
+    data = {
+        "source": ", ".join(config.texts),
+        "part": "calibration",
+        "windows": len(learnt_WT),
+        "held out": len(held_out_HT),
+        "fingerprint": fingerprint(learnt_WT, held_out_HT),
+    }
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        now, arrays = trained_model(setup, state), after_training(strategy.codec, state.arrays)
+        return _figures(now, strategy, devices, jax.tree.map(np.asarray, arrays), held_out_HT)
+
+    batches = lambda step: {"inputs": at(step)}
+    state = run_session(config.session, config, data, setup, state, batches, config.pace, Place(), evaluate, progress)
+    lora = config.lora if config.train == "adapter" else None
+    scratch = config.model == "scratch"
+    figures = {f"held-out {name}": value for name, value in evaluate(state).items()}
+    arrays = jax.tree.map(np.asarray, after_training(strategy.codec, state.arrays))
+    card = artefact.describe(model, strategy, lora, data, config.seed, command, figures, from_scratch=scratch)
+    kept = jax.tree.map(np.asarray, state.params["model"]) if lora else trained_model(setup, state).params
+    return artefact.save(config.out, Artefact(card, kept, arrays), "float16" if lora else "float32")
+
+
+def trained_model(setup: Setup, state: TrainState) -> LoadedModel:
+    """The model with its weights as they are now, on the host."""
+    params = setup.trainable.merge(state.params["model"], setup.trainable.frozen)
+    return dataclasses.replace(setup.model, params=jax.tree.map(np.asarray, params))
+
+
+def _first_codebooks(config: TextRun, model: LoadedModel, strategy: Strategy, windows_WT) -> Codecs:
+    """Codebooks of the model as it begins; none for codecs that learn nothing."""
+    if not strategy.codec.learns:
+        return {}
+    job, devices = config.calibration, max(config.recipe.devices)
+    samples = calibrate.collect(model, [strategy], devices, windows_WT[: job.windows], job)
+    place = config.session.folder / "codebooks-at-the-start"
+    given = {"source": ", ".join(config.texts), "job": dataclasses.asdict(job)}
+    return calibrate.learn(model, strategy, devices, samples, job, given, out=place).arrays
+
+
+def _figures(
+    model: LoadedModel, strategy: Strategy, devices: int, arrays: Codecs, windows_WT: Int[np.ndarray, "W T"]
+) -> dict[str, float]:
+    """Perplexity on the single device, and by the strategy relative to it."""
+    dims = FAMILIES[model.family].dims(model.config)
+    if isinstance(strategy, Single):
+        found = measure_quality(model, [strategy], 1, windows_WT, lambda _: {})
+    else:
+        found = measure_quality(model, [strategy], devices, windows_WT, lambda _: arrays)
+    row = quality_rows(dims, [strategy], found)[0]
+    ratio = row["perplexity_ratio"]
+    return {"perplexity_single": row["perplexity"] / ratio, "perplexity_ratio": ratio}

@@ -1,0 +1,116 @@
+"""EMA codebooks and the distribution of the residual."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from thinwire.codecs import GroupedVQ
+from thinwire.strategies import parse_codec
+from thinwire.training import averages
+
+
+def rows(layers=2, n=400, dim=8, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal((layers, n, dim)), jnp.float32)
+
+
+def start(codec, layers=2, dim=8, rows=400, decay=0.9):
+    arrays = {"kv": codec.init_params(jax.random.key(0), layers, dim)}
+    return averages.in_training(arrays), averages.start_counts(codec, arrays, rows, decay)
+
+
+def error(arrays, rows_LnQ):
+    codec = GroupedVQ(2, 16)
+    seen = jax.vmap(lambda book, x: codec.decode({"codebook": book}, codec.encode({"codebook": book}, x), *x.shape))
+    return float(jnp.mean((seen(arrays["kv"]["codebook"], rows_LnQ) - rows_LnQ) ** 2))
+
+
+def test_codebooks_follow_the_rows_and_settle_where_k_means_does():
+    arrays, moving = start(GroupedVQ(2, 16))
+    before = error(arrays, rows(seed=99))
+    for step in range(40):
+        some = rows(seed=step)
+        arrays, moving = averages.move_codebooks(
+            jax.random.key(step), arrays, moving, some, jnp.ones(some.shape[:2]), 0.9
+        )
+    after = error(arrays, rows(seed=99))
+    assert after < 0.6 * before
+    from thinwire.codebooks.kmeans import fit
+
+    many = np.concatenate([np.asarray(rows(seed=step))[0] for step in range(40)])
+    best = {"kv": {"codebook": fit(jax.random.key(0), many, 2, 16)[None]}}
+    assert after < 1.1 * error(best, rows(seed=99)[:1])
+
+
+def test_first_step_hardly_moves_codebooks_that_are_in_even_use():
+    codec = GroupedVQ(2, 4)
+    arrays, moving = start(codec, rows=4000, decay=0.99)
+    some = rows(n=4000)
+    moved, _ = averages.move_codebooks(jax.random.key(0), arrays, moving, some, jnp.ones(some.shape[:2]), 0.99)
+    step = jnp.abs(moved["kv"]["codebook"] - arrays["kv"]["codebook"]).max()
+    assert 0 < float(step) < 0.1
+
+
+def test_layers_without_rows_and_rows_without_weight_are_left_out():
+    codec = GroupedVQ(2, 16)
+    arrays, moving = start(codec)
+    valid = jnp.ones((2, 400)).at[0].set(0.0)
+    moved, counts = averages.move_codebooks(jax.random.key(0), arrays, moving, rows(), valid, 0.9)
+    np.testing.assert_array_equal(moved["kv"]["codebook"][0], arrays["kv"]["codebook"][0])
+    np.testing.assert_array_equal(counts["kv"]["counts"][0], moving["kv"]["counts"][0])
+    assert float(jnp.abs(moved["kv"]["codebook"][1] - arrays["kv"]["codebook"][1]).max()) > 0
+    half = jnp.ones((2, 400)).at[:, 200:].set(0.0)
+    wild = rows().at[:, 200:].set(1e3)
+    tame, _ = averages.move_codebooks(jax.random.key(0), arrays, moving, wild, half, 0.9)
+    assert float(jnp.abs(tame["kv"]["codebook"]).max()) < 10
+
+
+def test_codecs_without_a_codebook_have_no_counts():
+    for name in ("int4", "sign", "fsq"):
+        codec = parse_codec(name)
+        assert averages.start_counts(codec, {"kv": codec.init_params(jax.random.key(0), 2, 8)}, 10, 0.9) == {}
+
+
+def test_wide_groups_get_their_search_space_back():
+    codec = GroupedVQ(1, 1024)
+    arrays = {"kv": codec.init_params(jax.random.key(0), 1, 512)}
+    assert "projected" in arrays["kv"]
+    inside = averages.in_training(arrays)
+    assert set(inside["kv"]) == {"codebook"}
+    again = averages.after_training(codec, inside)
+    np.testing.assert_allclose(jnp.abs(again["kv"]["projected"]), jnp.abs(arrays["kv"]["projected"]), atol=1e-3)
+
+
+def test_residuals_are_followed_without_the_bias_of_their_start():
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((3, 3))
+    draw = lambda step: np.random.default_rng(step).standard_normal((1, 2000, 3)) @ root.T + np.array([1.0, 2.0, 3.0])
+    for full in (False, True):
+        seen = averages.start_residuals(1, 3, full)
+        mean, spread = averages.noise_root(seen)
+        assert float(jnp.abs(mean).max()) == float(jnp.abs(spread).max()) == 0
+        for step in range(30):
+            seen = averages.move_residuals(seen, jnp.asarray(draw(step), jnp.float32), jnp.ones((1, 2000)), 0.9)
+        mean, spread = averages.noise_root(seen)
+        np.testing.assert_allclose(mean[0], [1, 2, 3], atol=0.1)
+        covariance = spread[0] @ spread[0].T if full else jnp.diag(spread[0] ** 2)
+        wanted = root @ root.T
+        np.testing.assert_allclose(
+            covariance, wanted if full else np.diag(np.diag(wanted)), atol=0.15 * np.abs(wanted).max()
+        )
+
+
+def test_noise_makes_quantised_gaussians_gaussian_again():
+    """x̂ has covariance Σ − Σ_ρ; with noise of the residual it is Σ again [papers.md 1.5]."""
+    x = rows(layers=1, n=20000, dim=4)
+    codec = GroupedVQ(2, 4)
+    from thinwire.codebooks.kmeans import fit
+
+    params = {"codebook": fit(jax.random.key(0), x[0], 2, 4)}
+    seen = codec.decode(params, codec.encode(params, x[0]), *x[0].shape)
+    residuals = averages.move_residuals(
+        averages.start_residuals(1, 4, False), (x[0] - seen)[None], jnp.ones((1, len(x[0]))), 0.0
+    )
+    mean, root = averages.noise_root(residuals)
+    noisy = seen + mean + jax.random.normal(jax.random.key(1), seen.shape) * root
+    assert float(jnp.var(seen)) < 0.85
+    np.testing.assert_allclose(jnp.var(noisy, axis=0), jnp.var(x[0], axis=0), rtol=0.05)
