@@ -1,9 +1,10 @@
-r"""The vision Transformer of vit_fashion_mnist.py trained on for coded context, as ASTRA is: straight-through grouped VQ
-with EMA codebooks, a commitment loss, noise of the residual, and a class token on every device.
+r"""The vision Transformer of vit_fashion_mnist.py trained on for coded context, as ASTRA is.
+
+Straight-through grouped VQ with EMA codebooks, a commitment loss, noise of the residual, a class token on every device.
 
 Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py
-           python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py --recipe.strategy sequence:vq:groups=1:site=x \
-               --out trained/vit-fashion-mnist-g1 --session.folder runs/vit_fashion_mnist_g1
+           python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py \
+               --recipe.strategy sequence:vq:groups=1:site=x --session.folder runs/vit_g1 --out trained/vit-g1
 """
 
 from pathlib import Path

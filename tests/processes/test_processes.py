@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from compiling import FLAGS
-from processes import worker
+from processes import training_worker, worker
 
 SECONDS = 120
 
@@ -22,7 +22,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def run_processes(count, folder):
+def run_processes(count, folder, program=worker):
     """Starts the workers, waits, and leaves none behind; what each wrote to its log if one fails."""
     kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
     tests = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def run_processes(count, folder):
     workers = []
     try:
         for n, log in enumerate(logs):
-            command = [sys.executable, worker.__file__, str(n), str(count), str(port), str(folder)]
+            command = [sys.executable, program.__file__, str(n), str(count), str(port), str(folder)]
             with log.open("w") as out:
                 workers.append(subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT))
         codes = [process.wait(timeout=SECONDS) for process in workers]
@@ -61,3 +61,13 @@ def test_processes_equal_virtual_devices(count, tmp_path):
     tokens = list(tiny.engine("single").generate(tiny.ids(13), 4)) if count == 2 else []
     for found in everybody:
         assert found["tokens_one"].tolist() == found["tokens_all"].tolist() == tokens
+
+
+def test_training_in_processes_equals_training_of_virtual_devices(tmp_path):
+    """Tokens of every example are split over the processes; codebooks move with the rows of all of them."""
+    virtual = training_worker.trained(2, None)
+    assert len(virtual["losses"]) == training_worker.STEPS
+    for found in run_processes(2, tmp_path, training_worker):
+        np.testing.assert_allclose(found["losses"], virtual["losses"], atol=1e-4)
+        np.testing.assert_allclose(found["codebook"], virtual["codebook"], atol=1e-3)
+        np.testing.assert_allclose(found["counts"], virtual["counts"], atol=1e-2)
