@@ -1,7 +1,8 @@
 r"""Trains an adapter and codebooks with which a language model lives with coded context.
 
-python -m train.lm_smollm2_adapter configs/lm_smollm2_adapter.py
-python -m train.lm_smollm2_adapter configs/lm_smollm2_adapter.py --recipe.strategy sequence:extreme --out trained/extreme
+    python -m train.lm_smollm2_adapter configs/lm_smollm2_adapter.py
+    python -m train.lm_smollm2_adapter configs/lm_smollm2_adapter.py \
+        --recipe.strategy sequence:extreme --session.folder runs/extreme --out trained/smollm2-extreme
 """
 
 import sys

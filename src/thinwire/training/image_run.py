@@ -18,11 +18,12 @@ from thinwire.evaluation.accuracy import accuracy, logits_of_images
 from thinwire.models.initial import initialise
 from thinwire.models.vit import param_shapes, patches
 from thinwire.models.vit_config import ViTConfig
-from thinwire.strategies import Strategy
+from thinwire.strategies import Single, Strategy
 from thinwire.training import artefact, calibrate
 from thinwire.training.artefact import Artefact
 from thinwire.training.averages import after_training
 from thinwire.training.calibrate import CalibrationJob
+from thinwire.training.card import Card, config_of
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser
 from thinwire.training.place import Place
@@ -221,13 +222,40 @@ def trained_model(setup: Setup, state: TrainState) -> LoadedModel:
 def _finish(config: ImageRun, command: str, setup: Setup, state: TrainState, images: Images, data) -> Artefact:
     model, strategy = trained_model(setup, state), config.recipe.parsed()
     arrays = jax.tree.map(np.asarray, after_training(strategy.codec, state.arrays))
-    test = framed(read_image_set(config.data, "test"), setup.model.config.grid[0] * setup.model.config.patch)
-    some = slice(0, config.tests or None)
-    test = dataclasses.replace(test, images_NYXC=test.images_NYXC[some], labels_N=test.labels_N[some])
-    rows_BTP, labels_B = images.rows(test), test.labels_N
-    figures: dict[str, Any] = {"test images": len(labels_B)}
-    for devices in config.recipe.devices:
+    test, rows_BTP = read_test(config.data, model.config, images.levels, config.tests)
+    labels_B = test.labels_N
+    alone = accuracy(logits_of_images(model, Single(), 1, {}, rows_BTP), labels_B)
+    figures: dict[str, Any] = {"test images": len(labels_B), "test accuracy, 1 device": alone}
+    for devices in () if isinstance(strategy, Single) else config.recipe.devices:
         found = logits_of_images(model, strategy, devices, arrays, rows_BTP)
         figures[f"test accuracy, {devices} devices"] = accuracy(found, labels_B)
     card = artefact.describe(model, strategy, None, data, config.seed, command, figures, from_scratch=True)
     return artefact.save(config.out, Artefact(card, model.params, arrays))
+
+
+def read_test(data: str, config: ViTConfig, of: Levels, count: int = 0) -> tuple[ImageSet, Float[np.ndarray, "B T P"]]:
+    """The first ``count`` test images (0: all) of a set, and as a model reads them that was trained at these levels."""
+    whole = framed(read_image_set(data, "test"), config.grid[0] * config.patch)
+    some = slice(0, count or None)
+    test = dataclasses.replace(whole, images_NYXC=whole.images_NYXC[some], labels_N=whole.labels_N[some])
+    return test, as_rows(as_floats(test.images_NYXC, of), config.patch)
+
+
+def test_images(card: Card, data: str | None = None, count: int = 0) -> tuple[ImageSet, Float[np.ndarray, "B T P"]]:
+    """The test images of the data that a model was trained on, or of other ones.
+
+    Raises:
+        ThinwireError: the model was trained on no images, or they cannot be read.
+    """
+    config, told = config_of(card), card.data.get("levels")
+    if not isinstance(config, ViTConfig) or not isinstance(told, dict):
+        raise ThinwireError(
+            f"{card.model} was not trained on labelled images, so it has no accuracy; use eval.quality."
+        )
+    of = Levels(np.asarray(told["mean"], np.float32), np.asarray(told["std"], np.float32))
+    images, rows_BTP = read_test(data or card.data["source"], config, of, count)
+    if images.classes != config.classes:
+        raise ThinwireError(
+            f"{card.model} tells {config.classes} classes apart and {images.name} has {images.classes}."
+        )
+    return images, rows_BTP

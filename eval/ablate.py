@@ -1,0 +1,109 @@
+"""What each part of the training brings: one thing changed at a time, over several seeds, on images.
+
+    python -m eval.ablate configs/vit_fashion_mnist_coded.py --folder runs/ablate --seeds 0,1,2 --json ablate.json
+    python -m eval.ablate configs/vit_fashion_mnist_coded.py --folder runs/ablate --variants noise=0,one-class-token \
+        --json ablate.json --resume
+
+Every variant is a training of the configuration's length, of seconds to minutes each, from the same starting model.
+"""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from thinwire.cli import console, inputs, main
+from thinwire.errors import ThinwireError
+from thinwire.reports.ablation import ablation_markdown, ablation_plot, ablation_table
+from thinwire.reports.json_file import write_json
+from thinwire.reports.plots import save_figure
+from thinwire.reports.sections import write_section
+from thinwire.training.ablation import VARIANTS, summary, variant
+from thinwire.training.image_run import ImageRun, train_images
+from thinwire.training.jobs import read_config
+
+
+def run(arguments: list[str]) -> int:
+    """Trains what is missing, shows a table, writes JSON after every training."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="of the training that is varied")
+    parser.add_argument("--folder", required=True, metavar="DIR", help="where trainings run; emptied of each that ends")
+    parser.add_argument("--variants", default=",".join(VARIANTS), metavar="A,B,...", help="default: %(default)s")
+    parser.add_argument("--seeds", default="0,1,2", metavar="S,...", help="default: 0,1,2")
+    parser.add_argument("--steps", type=int, metavar="N", help="of every training (those of the configuration)")
+    parser.add_argument("--tests", type=int, metavar="B", help="test images (those of the configuration)")
+    parser.add_argument("--json", required=True, metavar="FILE", help="write the rows, after every training")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that FILE holds already")
+    parser.add_argument("--plot", metavar="FILE", help="draw them as PNG or SVG")
+    inputs.add_docs(parser, "ablation")
+    args = parser.parse_args(arguments)
+    inputs.check_outputs(args.json, args.plot, args.docs)
+    inputs.check_section(args.docs, args.section)
+    config = read_config(ImageRun, [args.config], "python -m eval.ablate")
+    names, seeds = args.variants.split(","), _seeds(args.seeds)
+    planned = [(name, seed, _planned(config, name, seed, args)) for name in names for seed in seeds]
+    rows = _rows_of(args.json) if args.resume else []
+    done = {(row["variant"], row["seed"]) for row in rows}
+    document = {
+        "model": str(config.start),
+        "config": args.config,
+        **inputs.environment(shlex.join(["python", "-m", "eval.ablate", *(a for a in arguments if a != "--resume")])),
+    }
+    missing = [(name, seed, one) for name, seed, one in planned if (name, seed) not in done]
+    with console.progress("training", len(missing)) as bar:
+        for at, (name, seed, one) in enumerate(missing):
+            bar.describe(f"{name}, seed {seed}")
+            shutil.rmtree(one.session.folder, ignore_errors=True)
+            made = train_images(one, document["command"])
+            rows.append({"variant": name, "seed": seed, **summary(one, made)})
+            write_json(args.json, {**document, "rows": rows})
+            bar.update(at + 1)
+    console.show(ablation_table(rows))
+    if args.plot is not None:
+        save_figure(ablation_plot(rows), args.plot)
+    if args.docs is not None:
+        write_section(args.docs, args.section, ablation_markdown({**document, "rows": rows}))
+    return 0
+
+
+def _planned(config: ImageRun, name: str, seed: int, args: argparse.Namespace) -> ImageRun:
+    folder = Path(args.folder) / f"{name}-{seed}"
+    changed = variant(config, name)
+    optimiser = changed.optimiser
+    if args.steps is not None:
+        warmup = min(optimiser.warmup, args.steps)
+        optimiser = dataclasses.replace(optimiser, steps=args.steps, warmup=warmup)
+    return dataclasses.replace(
+        changed,
+        seed=seed,
+        optimiser=optimiser,
+        session=dataclasses.replace(changed.session, folder=folder, keep=1, resume=False),
+        pace=dataclasses.replace(changed.pace, save_every=0, evaluate_every=0),
+        out=folder / "trained",
+        tests=changed.tests if args.tests is None else args.tests,
+    )
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [inputs.parse_seed(part) for part in text.split(",")]
+    except argparse.ArgumentTypeError as error:
+        raise ThinwireError(f"--seeds {text}: {error}") from None
+
+
+def _rows_of(path: str) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
+        return [dict(row) for row in rows if {"variant", "seed", "accuracy"} <= row.keys()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ThinwireError(f"{path} is no result of eval.ablate ({error!r}): leave --resume out.") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main.guarded(lambda: run(sys.argv[1:])))
