@@ -13,7 +13,7 @@ finite, the base model the one that was trained.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,15 @@ def from_scratch(artefact: Artefact) -> LoadedModel:
     return _trained(artefact)
 
 
+def trained_model(artefact: Artefact, base: Callable[[], LoadedModel]) -> LoadedModel:
+    """The trained model; ``base`` gives the base model, and is called only if there is one.
+
+    Raises:
+        ThinwireError: as of ``apply``.
+    """
+    return from_scratch(artefact) if artefact.card.from_scratch else apply(artefact, base())
+
+
 def open_trained(folder: str | Path) -> LoadedModel:
     """The model in a folder with weights that were trained from scratch.
 
@@ -280,7 +289,7 @@ def codecs(artefact: Artefact, strategy: Strategy) -> Codecs:
     if not serves(artefact, strategy):
         raise ThinwireError(
             f"{strategy.spec()} needs other codebooks than these weights were trained with, which are for "
-            f"{artefact.card.strategy}: use that strategy, or calibrate for the other one."
+            f"{artefact.card.strategy}: use that strategy, or codebooks that were learnt for the other one."
         )
     return artefact.codecs
 

@@ -4,8 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from thinwire.models.families import FAMILIES
+from thinwire.strategies import Single, parse_strategy
 from thinwire.training.card import Card, config_of
 
+_CODED = (
+    "Several devices read one sequence: each keeps its own tokens exact and sees the others' through a codec, here "
+    "`{codec}`. These weights were trained with it in place."
+)
+_ALONE = "These weights were trained on a single device, with no codec in place."
 _WEIGHTS = "All weights were trained, from a random start: there is no base model, and nothing else to fetch."
 _TUNED = "All weights of {model} were trained on; the file replaces them."
 _LORA = (
@@ -28,8 +34,7 @@ def model_card(card: Card) -> str:
     }
     parts = [
         f"# {card.model}, trained for `{card.strategy}`",
-        "Several devices read one sequence: each keeps its own tokens exact and sees the others' through a codec, here "
-        f"`{card.codec}`. These weights were trained with it in place. {_what(card)}",
+        f"{_ALONE if _alone(card) else _CODED.format(codec=card.codec)} {_what(card)}",
         "## Running it",
         *([_code("sh", _command(card))] if FAMILIES[card.family].dims(config_of(card)).language else []),
         _code("python", _python(card)),
@@ -57,9 +62,14 @@ def _what(card: Card) -> str:
     return _WEIGHTS if card.from_scratch else _TUNED.format(model=card.model)
 
 
+def _alone(card: Card) -> bool:
+    return isinstance(parse_strategy(card.strategy), Single)
+
+
 def _command(card: Card) -> str:
     model = "" if card.from_scratch else f" --model {card.model}"
-    return f"thinwire compare{model} --trained FOLDER --devices 4 --strategies single,{card.strategy}"
+    strategies = ",".join(dict.fromkeys(["single", card.strategy]))
+    return f"thinwire compare{model} --trained FOLDER --devices 4 --strategies {strategies}"
 
 
 def _python(card: Card) -> str:
@@ -72,7 +82,7 @@ def _python(card: Card) -> str:
         "from thinwire.training import artefact\n"
         + ("" if card.from_scratch else "from thinwire.weights.load import load_model\n")
         + f"\n{load}\nstrategy = parse_strategy({card.strategy!r})\n"
-        "engine = Engine(model, strategy, 4, artefact.codecs(trained, strategy))"
+        f"engine = Engine(model, strategy, {1 if _alone(card) else 4}, artefact.codecs(trained, strategy))"
     )
 
 
