@@ -3,10 +3,13 @@
     python -m eval.quality --model smollm2-135m --devices 4 --json quality.json
     python -m eval.quality --windows 8 --strategies sequence:quality,sequence:int4 --split 3/2/1/1
     python -m eval.quality --json quality.json --resume     goes on with a run that was broken off
+    python -m eval.quality --trained my-adapter --strategies sequence:vq:groups=1     of weights that were trained
 
 Every row reads the same windows as the single device does. Codebooks that are missing are learnt first, from the
 calibration part of the text; no article is in both parts. A row and window takes about 5 s on two cores with --mesh,
-which runs each device apart; without it virtual devices run as one program, which is slower.
+which runs each device apart; without it virtual devices run as one program, which is slower. With --trained the single
+device has the trained weights too, so that what they have learnt of the text is no gain of a codec; what it had before
+is told beside.
 """
 
 import argparse
@@ -20,14 +23,14 @@ from typing import Any
 
 import jax
 
-from thinwire.cli import console, inputs, main
+from thinwire.cli import console, inputs, main, trained
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.metrics import Distance
 from thinwire.evaluation.quality import Found, measure_quality, quality_rows
 from thinwire.models.families import FAMILIES
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import quality_plot, save_figure
-from thinwire.reports.quality import quality_markdown, quality_table
+from thinwire.reports.quality import quality_markdown, quality_table, training_note
 from thinwire.reports.sections import write_section
 from thinwire.strategies import parse_strategies
 from thinwire.strategies.balance import shares_of
@@ -70,7 +73,8 @@ def run(arguments: list[str]) -> int:
     inputs.check_devices(args.devices, args.split, args.tokens)
     if args.mesh:
         jax.config.update("jax_num_cpu_devices", args.devices)
-    model = inputs.open_model(args.model)
+    artefact = trained.read(args.trained)
+    model = trained.open_model(args.model, artefact)
     dims = FAMILIES[model.family].dims(model.config)
     if not dims.language:
         raise ThinwireError(f"{model.name} predicts no tokens, so it has no perplexity; use eval.embeddings.")
@@ -80,7 +84,8 @@ def run(arguments: list[str]) -> int:
             dims, args.tokens, args.devices, shares_of(args.split, strategy, dims, args.tokens, args.devices)
         )
     windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
-    codecs_of = inputs.codecs_for(model, strategies, args.devices, None, args.seed)
+    codecs_of = inputs.codecs_for(model, strategies, args.devices, None, args.seed, trained=artefact)
+    base = None if artefact is None or artefact.card.from_scratch else inputs.open_model(args.model)
     document: dict[str, Any] = {
         "model": model.name,
         "model_sha256": model.sha256,
@@ -89,6 +94,7 @@ def run(arguments: list[str]) -> int:
         "split": inputs.split_written(args.split, args.tokens, args.devices),
         "text": inputs.source(model, args.text),
         "seed": args.seed,
+        **trained.facts(artefact),
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
         **inputs.environment(shlex.join(["python", "-m", "eval.quality", *(a for a in arguments if a != "--resume")])),
     }
@@ -104,11 +110,13 @@ def run(arguments: list[str]) -> int:
 
     where = make_mesh(args.devices) if args.mesh else args.devices
     with console.progress("reading", len(windows_WT)) as bar:
-        found = measure_quality(model, strategies, where, windows_WT, codecs_of, args.split, done, save, bar.update)
+        found = measure_quality(
+            model, strategies, where, windows_WT, codecs_of, args.split, done, save, bar.update, base
+        )
     save(found)
     title = f"{model.name}, {args.devices} devices, {len(windows_WT)} x {args.tokens} tokens of {document['text']}"
     rows = results(found)["rows"]
-    console.show(quality_table(rows, title))
+    console.show(quality_table(rows, title + training_note(rows)))
     if args.plot is not None:
         save_figure(quality_plot(rows, subtitle=title), args.plot)
     if args.docs is not None:
@@ -119,6 +127,7 @@ def run(arguments: list[str]) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     inputs.add_model(parser)
+    trained.add_trained(parser)
     parser.add_argument("--devices", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument("--split", type=inputs.parse_split, metavar="A/B/...", help="each device's share (even)")
     parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="of a window (default: 1024)")

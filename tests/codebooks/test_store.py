@@ -102,7 +102,7 @@ def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_full_disk_is_told_before_anything_large_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
     with pytest.raises(ThinwireError, match="No space left on device"):
         save(tmp_path / "set", MANIFEST, ARRAYS)
     assert names(tmp_path) == []

@@ -1,12 +1,14 @@
 """Perplexity against bits: what the rows say, and that a run goes on where it was broken off."""
 
+import dataclasses
 import math
 
+import jax
 import numpy as np
 import pytest
 
 import tiny
-from thinwire.evaluation.quality import measure_quality, quality_rows
+from thinwire.evaluation.quality import BASE, measure_quality, quality_rows
 from thinwire.strategies import parse_strategies
 
 SPECS = "sequence:drop,sequence:float32,sequence:vq:groups=6:size=16"
@@ -64,3 +66,17 @@ def test_it_goes_on_where_it_was(found):
     again = measure(done=done, progress=windows.append)
     assert again == found
     assert windows == [1, 2, 3]
+
+
+def test_the_weights_before_are_measured_beside(found):
+    """Trained weights are those of the model; what is told of the base is the base's."""
+    params = jax.tree.map(lambda x: x * np.float32(0.9), tiny.model().params)
+    base = dataclasses.replace(tiny.model(), params=params, sha256="1" * 64)
+    beside = measure(base=base)
+    assert {name: of for name, of in beside.items() if name != BASE} == found
+    rows = quality_rows(tiny.dims(), STRATEGIES, beside, "sequence:drop")
+    alone = measure_quality(base, parse_strategies("sequence:float32"), 1, WINDOWS, lambda s: {})
+    wanted = quality_rows(tiny.dims(), parse_strategies("sequence:float32"), alone)[0]["perplexity"]
+    assert [row["base_perplexity"] for row in rows] == [pytest.approx(wanted, rel=1e-5)] * 3
+    assert wanted != pytest.approx(rows[1]["perplexity"], rel=1e-3)
+    assert {row["base_perplexity"] for row in quality_rows(tiny.dims(), STRATEGIES, found)} == {None}

@@ -2,7 +2,7 @@
 
 import math
 
-from thinwire.reports.quality import COLUMNS, quality_markdown
+from thinwire.reports.quality import COLUMNS, quality_markdown, training_note
 
 
 def row(strategy, bits, ratio, preset=None):
@@ -32,3 +32,9 @@ def test_markdown_names_the_command_and_every_row():
     assert [line.count("|") for line in lines] == [len(COLUMNS) + 1] * 3
     assert "+0.30 %" in lines[2]
     assert "| – |" in lines[0]  # nothing sent: no compression to speak of
+
+
+def test_what_training_has_taught_is_told_apart():
+    assert training_note(ROWS) == ""
+    rows = [{**one, "base_perplexity": 30.0} for one in ROWS]
+    assert training_note(rows) == "; perplexity of the single device 20.00 with the trained weights, 30.00 before"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tiny
-from thinwire.codebooks import store
+from thinwire.codebooks import folders, store
 from thinwire.codecs.base import SHARED
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
@@ -185,7 +185,7 @@ def test_a_save_that_fails_leaves_the_old_set(tmp_path, monkeypatch, failure):
     def fail(*_):
         raise failure
 
-    monkeypatch.setattr(store, "_flush", fail)
+    monkeypatch.setattr(folders, "_flush", fail)
     with pytest.raises((ThinwireError, KeyboardInterrupt)):
         learn(tiny.model(), strategy, 1, {"kv": 2 * samples["kv"]}, JOB, {}, out=path)
     monkeypatch.undo()

@@ -61,8 +61,8 @@ def measure(
         contextlib.ExitStack() as stack,
     ):
         fleet = Fleet(running)
-        progress(f"{plan.hosts} hosts load {plan.model}")
-        _check_same(fleet.everybody("open", model=plan.model, dtype=plan.dtype))
+        progress(f"{plan.hosts} hosts load {plan.trained or plan.model}")
+        _check_same(fleet.everybody("open", model=plan.model, dtype=plan.dtype, trained=plan.trained))
         peers = stack.enter_context(running_peers(plan.peers, cluster.start, progress))
         for tokens in plan.tokens:
             progress(f"{tokens} tokens: compiling")

@@ -23,6 +23,7 @@ class Plan:
         disturbances: names of ``DISTURBANCES``; everything is measured once more under each.
         profile: folder for profiles of one more pass of each strategy, length and rate; none if empty.
         peers: other programs, in turn with the strategies.
+        trained: folder of trained weights, absolute; the model as it is if empty.
         kernels: what the hosts' programs are traced with (``thinwire.kernels.choice``).
     """
 
@@ -39,6 +40,7 @@ class Plan:
     disturbances: tuple[str, ...] = ()
     profile: str = ""
     peers: tuple[Peer, ...] = ()
+    trained: str = ""
     kernels: Kernels = "auto"
 
     @property

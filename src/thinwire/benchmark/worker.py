@@ -34,6 +34,8 @@ from thinwire.models.families import FAMILIES
 from thinwire.planning.work import codings
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.balance import Balanced
+from thinwire.training.artefact import load as load_artefact
+from thinwire.training.artefact import trained_model
 from thinwire.weights.load import for_tokens, load_model
 from thinwire.wire.silence import silence
 from thinwire.wire.spmd import make_mesh, put
@@ -52,9 +54,10 @@ class Worker:
         self.engines: dict[tuple[str, bool], Engine] = {}
         self.inputs: dict[tuple[str, bool], jax.Array] = {}
 
-    def open(self, model: str, dtype: str) -> dict[str, Any]:
-        """Loads the model; its hash, which must be the same on all hosts."""
-        self.model, self.dtype = load_model(model), dtype
+    def open(self, model: str, dtype: str, trained: str = "") -> dict[str, Any]:
+        """Loads the model, with the trained weights in a folder if one is named; its hash, the same on all hosts."""
+        base = lambda: load_model(model)
+        self.model, self.dtype = (trained_model(load_artefact(trained), base) if trained else base()), dtype
         return {"model_sha256": self.model.sha256}
 
     def prepare(

@@ -1,6 +1,7 @@
 """`thinwire bench`: strategies side by side on emulated hosts and links, measured, with the floor beside them."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from thinwire.benchmark.disturbances import DISTURBANCES
@@ -9,7 +10,7 @@ from thinwire.benchmark.measure import measure
 from thinwire.benchmark.peers import parse_peers
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.predicted import predict
-from thinwire.cli import console, inputs
+from thinwire.cli import console, inputs, trained
 from thinwire.cluster.specs import check_rate, parse_hosts, too_much_cpu
 from thinwire.cluster.tools import missing_for_emulation
 from thinwire.errors import ThinwireError
@@ -31,6 +32,7 @@ from thinwire.reports.profile import profile_table, profile_title
 from thinwire.reports.sections import write_section
 from thinwire.strategies import Single, Strategy, parse_strategies
 from thinwire.strategies.balance import Balanced, shares_of
+from thinwire.training.artefact import CODEBOOKS, Artefact, serves
 from thinwire.training.calibrate import codebook_path
 from thinwire.weights.load import LoadedModel, for_tokens
 
@@ -58,9 +60,12 @@ PREDICTED = "Predicted, not measured: hosts were not emulated. "
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
+    trained.add_trained(parser)
     inputs.add_dtype(parser)
     inputs.add_kernels(parser)
-    parser.add_argument("--strategies", default=DEFAULT_STRATEGIES, metavar="A,B,...", help="default: %(default)s")
+    parser.add_argument(
+        "--strategies", metavar="A,B,...", help=f"default: {DEFAULT_STRATEGIES}; with --trained its own and exact ones"
+    )
     parser.add_argument("--hosts", type=int, default=4, metavar="N", help="emulated hosts (default: 4)")
     parser.add_argument("--cpu", default="0.5", metavar="C,...", help="cores of each host, one for all (default: 0.5)")
     parser.add_argument("--mbps", default="10,100", metavar="A,B,...", help="rates of the links, in turn (10,100)")
@@ -125,7 +130,9 @@ def show_profiles(document: dict[str, Any]) -> None:
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """The rows, and everything that a reader needs to make them again."""
-    strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
+    artefact = trained.read(args.trained)
+    strategies = parse_strategies(args.strategies or trained.strategies(artefact, DEFAULT_STRATEGIES))
+    strategies = list(dict.fromkeys(strategies))
     inputs.check_outputs(args.json, args.html, args.plot, args.docs)
     inputs.check_section(args.docs, args.section)
     if args.profile is not None:
@@ -150,8 +157,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         raise ThinwireError(f"--peer runs programs on an emulated host, and there is none ({missing}); leave it out.")
     if missing is None and (warning := too_much_cpu(specs)):
         console.remark(f"warning: {warning}")
-    model = inputs.open_model(args.model)
+    model = trained.open_model(args.model, artefact)
     check(model, strategies, lengths, args)
+    own = own_codebooks(args.trained, artefact, strategies)
     plan = Plan(
         args.model,
         tuple(strategies),
@@ -161,7 +169,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         dtype=args.dtype,
         repeats=args.repeats,
         split=Balanced(tuple(spec.cpu for spec in specs)) if isinstance(args.split, Balanced) else args.split,
-        codebooks=codebooks(model, strategies, args.hosts),
+        codebooks=own
+        | codebooks(model, [strategy for strategy in strategies if strategy.spec() not in own], args.hosts),
+        trained="" if args.trained is None else str(Path(args.trained).absolute()),
         disturbances=disturbances,
         loss=tuple(spec.loss for spec in specs),
         profile=args.profile or "",
@@ -181,6 +191,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         "measured": missing is None,
         "note": MEASURED if missing is None else f"{PREDICTED}({missing}.) {LATENCY_MODEL}.",
         "floor": DESCRIPTION,
+        **trained.facts(artefact),
         **inputs.environment(args.command_line),
     }
 
@@ -214,6 +225,14 @@ def codebooks(model: LoadedModel, strategies: list[Strategy], hosts: int) -> dic
     learning = [strategy for strategy in strategies if strategy.codec.learns]
     inputs.codecs_for(model, learning, hosts, None, 0)
     return {strategy.spec(): str(codebook_path(model, strategy, hosts)) for strategy in learning}
+
+
+def own_codebooks(folder: str | None, artefact: Artefact | None, strategies: list[Strategy]) -> dict[str, str]:
+    """Where codebooks are that were trained together with the weights."""
+    if folder is None or artefact is None:
+        return {}
+    place = str((Path(folder) / CODEBOOKS).absolute())
+    return {strategy.spec(): place for strategy in strategies if serves(artefact, strategy)}
 
 
 def numbers(option: str, text: str) -> list[float]:

@@ -4,7 +4,7 @@ import argparse
 import itertools
 from typing import Any
 
-from thinwire.cli import console, inputs
+from thinwire.cli import console, inputs, trained
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.compare import compare
 from thinwire.kernels.choice import chosen
@@ -14,6 +14,7 @@ from thinwire.reports.json_file import write_json
 from thinwire.reports.table import comparison_table
 from thinwire.strategies import Single, Strategy, parse_strategies
 from thinwire.strategies.balance import shares_of
+from thinwire.training.artefact import Artefact
 from thinwire.weights.load import LoadedModel
 
 NAME = "compare"
@@ -21,6 +22,7 @@ HELP = "run one prompt by several strategies: quality, bytes, predicted latency"
 EXAMPLES = """\
 thinwire compare --model smollm2-135m --devices 4 --tokens 1024
 thinwire compare --strategies single,sequence:vq:groups=64:size=16,tensor:int8 --json rows.json --html report.html
+thinwire compare --trained my-adapter --windows 8
 thinwire compare --devices 3 --split 2/1/1 --windows 8 --strategies sequence:int4,ring:int4:layout=zigzag
 """
 
@@ -32,6 +34,7 @@ DEFAULT_STRATEGIES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
+    trained.add_trained(parser)
     inputs.add_dtype(parser)
     inputs.add_kernels(parser)
     inputs.add_devices(parser)
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--windows", type=int, default=1, metavar="W", help="windows of text to average over (default: 1)"
     )
     parser.add_argument(
-        "--strategies", default=DEFAULT_STRATEGIES, metavar="A,B,...", help=f"default: {DEFAULT_STRATEGIES}"
+        "--strategies", metavar="A,B,...", help=f"default: {DEFAULT_STRATEGIES}; with --trained its own and exact ones"
     )
     parser.add_argument(
         "--text",
@@ -61,11 +64,12 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Compares as the options say: shows a table, writes the files asked for, returns what is in them."""
-    strategies = parse_strategies(args.strategies)
+    artefact = trained.read(args.trained)
+    strategies = parse_strategies(args.strategies or trained.strategies(artefact, DEFAULT_STRATEGIES))
     inputs.check_outputs(args.json, args.html)
     check_numbers(strategies, args)
-    model = inputs.open_model(args.model)
-    document = Comparing(model, strategies, args).document()
+    model = trained.open_model(args.model, artefact)
+    document = {**Comparing(model, strategies, args, artefact).document(), **trained.facts(artefact)}
     console.show(comparison_table(document["rows"], title(document), console.width()))
     if args.json is not None:
         write_json(args.json, document)
@@ -85,11 +89,13 @@ def check_numbers(strategies: list[Strategy], args: argparse.Namespace) -> None:
 class Comparing:
     """What a comparison reads: everything that can be wrong with it is said when it is made, before it runs."""
 
-    def __init__(self, model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace):
+    def __init__(
+        self, model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace, artefact: Artefact | None = None
+    ):
         self.model, self.strategies, self.args = model, strategies, args
         check_layouts(model, strategies, args)
         self.windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
-        self.codecs_of = inputs.codecs_for(model, strategies, args.devices, args.codebooks, args.seed)
+        self.codecs_of = inputs.codecs_for(model, strategies, args.devices, args.codebooks, args.seed, trained=artefact)
 
     def document(self) -> dict[str, Any]:
         """Runs the comparison; the rows and everything that a reader needs to make them again."""

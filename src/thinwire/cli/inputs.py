@@ -26,6 +26,7 @@ from thinwire.reports.files import check_folder, check_writable
 from thinwire.reports.sections import read_section
 from thinwire.strategies import Strategy, Tensor
 from thinwire.strategies.balance import Balanced, Split
+from thinwire.training.artefact import Artefact, serves
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
 from thinwire.weights.catalogue import MODELS, TEXTS, Artifact
 from thinwire.weights.fetch import fetch, is_cached
@@ -222,15 +223,19 @@ def codecs_for(
     folder: str | None,
     seed: int,
     window: int | None = None,
+    trained: Artefact | None = None,
 ) -> Callable[[Strategy], Codecs]:
     """Loads the codebooks that the strategies need, and learns those that nobody has learnt yet.
 
-    Those are learnt from windows of ``window`` tokens; by default as long as the model reads.
+    Those are learnt from windows of ``window`` tokens; by default as long as the model reads. What ``model`` was
+    ``trained`` with comes with codebooks for its own codec.
 
     Raises:
         ThinwireError: ``folder`` has codebooks that do not fit, or several strategies need different ones.
     """
-    places = {s: codebook_path(model, s, devices) for s in dict.fromkeys(strategies) if s.codec.learns}
+    served = {s for s in strategies if trained is not None and folder is None and serves(trained, s)}
+    learning = [s for s in dict.fromkeys(strategies) if s.codec.learns and s not in served]
+    places = {s: codebook_path(model, s, devices) for s in learning}
     if folder is not None and len(set(places.values())) > 1:
         names = ", ".join(s.spec() for s in places)
         raise ThinwireError(f"--codebooks is one set and {names} need different ones; compare them one by one.")
@@ -253,7 +258,8 @@ def codecs_for(
         job = CalibrationJob(seed=seed).within(window or FAMILIES[model.family].dims(model.config).context)
         learnt = calibrate(model, list(missing.values()), devices, job, DEFAULT_TEXT)
         found |= {place: learnt[strategy].arrays for place, strategy in missing.items()}
-    return lambda strategy: found[places[strategy]] if strategy in places else {}
+    own = {} if trained is None else trained.codecs
+    return lambda strategy: own if strategy in served else found[places[strategy]] if strategy in places else {}
 
 
 def calibrate(

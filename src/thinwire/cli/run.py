@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from thinwire.cli import console, inputs
+from thinwire.cli import console, inputs, trained
 from thinwire.data.text import read_text
 from thinwire.decoding import DECODINGS, parse_decoding
 from thinwire.engine import Engine
@@ -21,6 +21,7 @@ from thinwire.sampling import Sampling
 from thinwire.strategies import Single, parse_strategy
 from thinwire.strategies.balance import shares_of
 from thinwire.text_stream import TextStream
+from thinwire.training.artefact import codecs
 from thinwire.weights.shapes import SHAPES
 
 NAME = "run"
@@ -29,18 +30,22 @@ EXAMPLES = """\
 thinwire run --prompt "The capital of France is" --max-tokens 20
 thinwire run --devices 4 --strategy sequence:quality --prompt-file chapter.txt --max-tokens 100 --json run.json
 thinwire run --devices 4 --strategy sequence:extreme --decode all --prompt-file chapter.txt > continuation.txt
+thinwire run --trained my-adapter --prompt-file chapter.txt
 thinwire run --strategy single --prompt "Once upon a time" --temperature 0.8 --top-p 0.95 --seed 3
 """
+
+DEFAULT_STRATEGY = "sequence:vq:groups=16"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     inputs.add_model(parser)
+    trained.add_trained(parser)
     inputs.add_dtype(parser)
     inputs.add_kernels(parser)
     inputs.add_devices(parser)
     parser.add_argument(
-        "--strategy", default="sequence:vq:groups=16", metavar="S", help="default: sequence:vq:groups=16"
+        "--strategy", metavar="S", help=f"default: {DEFAULT_STRATEGY}, or what the weights were trained for"
     )
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", metavar="TEXT", help="the text to continue")
@@ -71,7 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Continue the prompt: the text to stdout as it comes and nothing else, all remarks to stderr."""
-    strategy = parse_strategy(args.strategy)
+    artefact = trained.read(args.trained)
+    strategy = parse_strategy(args.strategy or (DEFAULT_STRATEGY if artefact is None else artefact.card.strategy))
+    if artefact is not None and args.codebooks is None:
+        codecs(artefact, strategy)  # refuses one that it was not trained for
     single = isinstance(strategy, Single)
     sampling = Sampling(args.temperature, args.top_p, args.seed)
     how = parse_decoding(args.decode)
@@ -84,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise ThinwireError(
             f"{args.model} has random weights and no tokenizer, so it cannot continue a text; name a real model."
         )
-    model = inputs.open_model(args.model)
+    model = trained.open_model(args.model, artefact)
     if model.tokenizer is None:
         raise ThinwireError(f"{model.name} has no tokenizer, so it cannot continue a text.")
     ids_T = np.array(model.tokenizer.encode(prompt), np.int32)
@@ -95,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     strategy.check(dims)
     how.check(model.name, strategy, dims)
     strategy.layout(dims, len(ids_T), devices, shares_of(split, strategy, dims, len(ids_T), devices))
-    codecs_of = inputs.codecs_for(model, [strategy], args.devices, args.codebooks, args.seed)
+    codecs_of = inputs.codecs_for(model, [strategy], args.devices, args.codebooks, args.seed, trained=artefact)
     engine = Engine(model, strategy, devices, codecs_of(strategy), split, args.dtype)
     engine.prepare(len(ids_T), "last", keep_cache=how.keeps)
     tokens, times = _print(engine, ids_T, args.max_tokens, sampling, args.decode)

@@ -13,14 +13,16 @@ from thinwire.errors import ThinwireError
 FORMAT = 1
 
 
-def _version() -> str:
+def version() -> str:
+    """The version of this package."""
     try:
         return importlib.metadata.version("thinwire")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -54,8 +56,8 @@ class Manifest:
     data: dict[str, Any]
     seed: int
     health: dict[str, Any] = dataclasses.field(default_factory=dict)
-    created: str = dataclasses.field(default_factory=_now)
-    thinwire: str = dataclasses.field(default_factory=_version)
+    created: str = dataclasses.field(default_factory=now)
+    thinwire: str = dataclasses.field(default_factory=version)
     format: int = FORMAT
     shapes: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
     arrays_sha256: str = ""

@@ -7,13 +7,8 @@ one) and every value must be finite.
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import logging
-import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 from orbax.checkpoint import v1 as ocp
 
+from thinwire.codebooks.folders import check_room, reason, whole_folder
 from thinwire.codebooks.manifest import Manifest, check_fits
 from thinwire.codecs.base import SHARED
 from thinwire.errors import ThinwireError
@@ -86,38 +82,13 @@ def _check_arrays(manifest: Manifest, arrays: Mapping[str, Mapping[str, np.ndarr
                 raise ValueError(f"{where} holds NaN or infinity")
 
 
-def _flush(folder: Path) -> None:
-    """Makes sure that a folder and all in it are on the disk."""
-    for root, _, files in os.walk(folder):
-        for path in [*(Path(root, file) for file in files), Path(root)]:
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-
-
-def _reason(error: BaseException) -> str:
-    """The system's words for why a write failed, also where the checkpoint library has wrapped its error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno:
-            return os.strerror(cause.errno)
-        if code := re.search(r"os_error_code='(\d+)'", str(cause)):
-            return os.strerror(int(code.group(1)))
-        cause = cause.__cause__ or cause.__context__
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _write(folder: Path, manifest: Manifest, arrays: dict[str, dict[str, np.ndarray]]) -> None:
-    """Writes a whole set into an empty folder and flushes it."""
+    """Writes a whole set into an empty folder."""
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     needed = sum(a.nbytes for site in arrays.values() for a in site.values()) + _MARGIN_BYTES
-    if shutil.disk_usage(folder).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    check_room(folder, needed)
     with _quiet():
         ocp.save(str(folder / _ARRAYS), arrays)
-    _flush(folder)
 
 
 def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str, Array | np.ndarray]]) -> Manifest:
@@ -141,18 +112,11 @@ def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str,
     shapes = {site: {name: list(a.shape) for name, a in of_site.items()} for site, of_site in host.items()}
     manifest = dataclasses.replace(manifest, shapes=shapes, arrays_sha256=_hash(host))
     check_place(path)
-    fresh = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".saving", dir=path.parent))
-        fresh.chmod(0o755)
-        _write(fresh, manifest, host)
-        _swap_in(fresh, path)
+        with whole_folder(path) as fresh:
+            _write(fresh, manifest, host)
     except (OSError, ValueError) as error:  # a ValueError is how the checkpoint library tells of a full disk
-        raise ThinwireError(f"Codebooks could not be saved to {path}: {_reason(error)}.") from error
-    finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
+        raise ThinwireError(f"Codebooks could not be saved to {path}: {reason(error)}.") from error
     return manifest
 
 
@@ -161,27 +125,6 @@ def check_place(path: str | Path) -> None:
     path = Path(path).absolute()
     if path.exists() and not (path / MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise ThinwireError(f"{path} is not a codebook set, so nothing was saved over it: choose another path.")
-
-
-def _swap_in(fresh: Path, path: Path) -> None:
-    """Renames ``fresh`` to ``path``; what was there is put aside first, and back again if that fails."""
-    aside = fresh.with_suffix(".old")
-    replaces = path.exists()
-    if replaces:
-        path.rename(aside)
-    try:
-        fresh.rename(path)
-    except OSError:
-        if replaces:
-            aside.rename(path)
-        raise
-    with contextlib.suppress(OSError):
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def load(path: str | Path) -> CodebookSet:
@@ -198,11 +141,11 @@ def load(path: str | Path) -> CodebookSet:
     except FileNotFoundError as error:
         raise ThinwireError(f"{path} is not a codebook set: it has no {MANIFEST}.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ThinwireError(f"{path / MANIFEST} cannot be read: {_reason(error)}.") from error
+        raise ThinwireError(f"{path / MANIFEST} cannot be read: {reason(error)}.") from error
     try:
         manifest = Manifest.from_json(text)
     except ValueError as error:  # JSON's own errors are ValueErrors too
-        raise ThinwireError(f"{path / MANIFEST} is damaged: {_reason(error)}; calibrate again.") from error
+        raise ThinwireError(f"{path / MANIFEST} is damaged: {reason(error)}; calibrate again.") from error
     try:
         target = {
             site: {name: np.empty(shape, np.float32) for name, shape in of_site.items()}

@@ -19,6 +19,8 @@ from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[int], None]
 Found = dict[str, list[Distance]]  # by strategy, one for each window that is done
+# Beside the strategies: the single device with the weights as they were before they were trained.
+BASE = "base"
 
 
 def measure_quality(
@@ -31,6 +33,7 @@ def measure_quality(
     done: Found | None = None,
     save: Callable[[Found], None] = lambda found: None,
     progress: Progress = lambda windows: None,
+    base: LoadedModel | None = None,
 ) -> Found:
     """Reads every window on the single device and by every strategy.
 
@@ -44,23 +47,30 @@ def measure_quality(
         done: what an earlier run of the same settings has found.
         save: told what has been found after each window.
         progress: told how many windows are done.
+        base: the model before it was trained; what its single device finds is kept as ``BASE``.
     """
-    model = dataclasses.replace(model, params=jax.device_put(cast(model.params, "float32")))
-    reference = Engine(model, Single(), 1)
+    reference = _single(model)
+    model = reference.model
     engines: list[Engine] = []
     for strategy in strategies:
         engines.append(Engine(model, strategy, where, codecs_of(strategy), split, sharing=[reference, *engines]))
         engines[-1].layout(windows_WT.shape[1])  # what cannot be split is said before anything runs
-    found: Found = {engine.strategy.spec(): list((done or {}).get(engine.strategy.spec(), [])) for engine in engines}
+    named = {engine.strategy.spec(): engine for engine in engines} | ({} if base is None else {BASE: _single(base)})
+    found: Found = {name: list((done or {}).get(name, [])) for name in named}
     for w, ids_T in enumerate(windows_WT):
-        missing = [engine for engine in engines if len(found[engine.strategy.spec()]) <= w]
+        missing = [name for name in named if len(found[name]) <= w]
         if missing:
             single_TV = reference.logits(ids_T)
-            for engine in missing:
-                found[engine.strategy.spec()].append(distance(engine.logits(ids_T), single_TV, ids_T))
+            for name in missing:
+                found[name].append(distance(named[name].logits(ids_T), single_TV, ids_T))
             save(found)
         progress(w + 1)
     return found
+
+
+def _single(model: LoadedModel) -> Engine:
+    """The single device, its weights in place for all engines of the same model."""
+    return Engine(dataclasses.replace(model, params=jax.device_put(cast(model.params, "float32"))), Single(), 1)
 
 
 def quality_rows(
@@ -85,6 +95,7 @@ def quality_rows(
                 "compression": 32 * model_dims.site_dim("kv") / bits if bits else math.inf,
                 **dataclasses.asdict(figures),
                 "context_kept": 1 - math.log(figures.perplexity_ratio) / worth if worth else math.nan,
+                "base_perplexity": before,
                 "windows": len(found[strategy.spec()]),
             }
         )

@@ -38,6 +38,15 @@ def quality_table(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
+def training_note(rows: Sequence[Row]) -> str:
+    """Of weights that were trained: what the single device makes of the text with them, and made of it before."""
+    before = rows[0].get("base_perplexity")
+    if before is None:
+        return ""
+    single = rows[0]["perplexity"] / rows[0]["perplexity_ratio"]
+    return f"; perplexity of the single device {single:.2f} with the trained weights, {before:.2f} before"
+
+
 def quality_markdown(document: Mapping[str, Any]) -> str:
     """The rows under a heading with the command and everything that they depend on."""
     rows = document["rows"]
@@ -45,6 +54,7 @@ def quality_markdown(document: Mapping[str, Any]) -> str:
     what = (
         f"{rows[0]['windows']} windows of {document['tokens']} tokens (split {split}) of {document['text']}, held-out "
         f"part, seed {document['seed']}, {document['devices']} devices ({document['emulated']}), float32"
+        f"{training_note(rows)}"
     )
     body = [[f"`{row['strategy']}`", *cells(row)[1:]] for row in rows]
     return markdown_head(document, what) + markdown_table(COLUMNS, body, _LEFT)
