@@ -14,14 +14,11 @@ image of 224 pixels about 0.1 s.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from thinwire.cli import console, inputs, main, study
-from thinwire.codebooks.store import load as load_codebooks
+from thinwire.cli import console, main, study
 from thinwire.dims import ModelDims
-from thinwire.engine import Codecs
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.injection import PLACES, Residual, bits, injected, place_of
 from thinwire.evaluation.reading import Found, Reading, figures
@@ -30,8 +27,6 @@ from thinwire.reports.flow_cut import flow_cut_markdown, flow_cut_plot
 from thinwire.reports.plots import save_figure
 from thinwire.reports.sections import write_section
 from thinwire.strategies import Strategy
-from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
-from thinwire.weights.load import LoadedModel
 
 CODECS = (
     "vq:groups=8:size=256",
@@ -62,9 +57,6 @@ def run(arguments: list[str]) -> int:
         metavar="A,B,...",
         help="more codecs for remote keys and values only (quality and balanced, for images without tokens)",
     )
-    parser.add_argument(
-        "--learn-views", type=int, default=80, metavar="W", help="views of other images to learn from (default: 80)"
-    )
     args = parser.parse_args(arguments)
     study.check_arguments(args)
     made = strategies_of(args, None)  # what is no codec or place is said before a model is loaded
@@ -74,7 +66,7 @@ def run(arguments: list[str]) -> int:
     for strategy in made:
         strategy.check(dims)
         strategy.layout(dims, reading.inputs_W.shape[1], args.devices, None)
-    codecs_of = (learnt_from_images if reading.images else learnt_from_text)(model, made, args)
+    codecs_of = study.open_codecs(model, made, args, reading)
     document = study.document_of("eval.flow_cut", arguments, args, model, reading)
     document = study.measured(
         args, document, model, reading, [made], codecs_of, lambda found: rows_of(dims, made, reading, found)
@@ -142,45 +134,6 @@ def rows_of(dims: ModelDims, strategies: Sequence[Strategy], reading: Reading, f
                 }
             )
     return rows
-
-
-def learnt_from_text(
-    model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace
-) -> Callable[[Strategy], Codecs]:
-    """The learnt arrays of each place, from the cache or learnt now; sums are those of one device, whole."""
-    return inputs.codecs_for(model, strategies, 1, None, args.seed)
-
-
-def learnt_from_images(
-    model: LoadedModel, strategies: list[Strategy], args: argparse.Namespace
-) -> Callable[[Strategy], Codecs]:
-    """The same, from views of other images than those measured."""
-
-    def place_for(strategy: Strategy) -> Path:
-        place = codebook_path(model, strategy, 1)
-        return place.with_name(f"{place.name}-images{args.size}-{args.learn_views}-seed{args.seed}")
-
-    found: dict[Path, Codecs] = {}
-    missing: dict[Path, Strategy] = {}
-    for strategy in strategies:
-        if strategy.codec.learns and place_for(strategy).exists():
-            saved = load_codebooks(place_for(strategy))
-            check(saved.manifest, model, strategy, 1)
-            found[place_for(strategy)] = saved.arrays
-        elif strategy.codec.learns:
-            missing.setdefault(place_for(strategy), strategy)
-    if missing:
-        dims = FAMILIES[model.family].dims(model.config)
-        rows_WTP = study.read_views(model, "calibration", args.learn_views, args.seed)
-        job = CalibrationJob(len(rows_WTP), rows_WTP.shape[1], seed=args.seed)
-        with console.progress("reading images through the model", len(rows_WTP)) as bar:
-            samples = collect(model, list(missing.values()), 1, rows_WTP, job, bar.update)
-        data = {"source": "images", "part": "calibration", "views": len(rows_WTP), "size": args.size}
-        for place, strategy in missing.items():
-            steps = dims.layers * len(strategy.sites(dims))
-            with console.progress(f"learning {strategy.spec()}, by layer", steps) as bar:
-                found[place] = learn(model, strategy, 1, samples, job, data, bar.update, place).arrays
-    return lambda strategy: found.get(place_for(strategy), {}) if strategy.codec.learns else {}
 
 
 if __name__ == "__main__":

@@ -11,14 +11,16 @@ import jax
 import numpy as np
 
 from thinwire.cli import console, inputs
+from thinwire.codebooks.store import load as load_codebooks
 from thinwire.data import images
-from thinwire.engine import Codecs
+from thinwire.engine import Codecs, cast
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.reading import Found, Reading, read_by, unwritten, written
 from thinwire.models.families import FAMILIES
 from thinwire.models.vit import patches
 from thinwire.reports.json_file import write_json
 from thinwire.strategies import Strategy
+from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
 from thinwire.weights.load import LoadedModel, for_grid
 from thinwire.wire.spmd import make_mesh
 
@@ -36,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser, section: str, windows: int) -
     )
     parser.add_argument("--text", default=inputs.DEFAULT_TEXT, metavar="NAME|FILE", help="default: %(default)s")
     parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="side of an image (default: 224)")
+    parser.add_argument(
+        "--learn-views", type=int, default=80, metavar="W", help="views of other images to learn from (default: 80)"
+    )
     inputs.add_seed(parser)
     parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every input")
@@ -75,6 +80,48 @@ def read_views(model: LoadedModel, split: str, count: int, seed: int) -> np.ndar
     """Views of the sample images of a split, as the model reads them (W, T, P)."""
     side = model.config.patch * model.config.grid[0]
     return np.stack([patches(view, model.config.patch) for view in images.views(split, side, count, seed)])
+
+
+def open_codecs(
+    model: LoadedModel, strategies: Sequence[Strategy], args: argparse.Namespace, reading: Reading
+) -> Callable[[Strategy], Codecs]:
+    """The learnt arrays that each strategy needs, from the cache, or learnt now from the calibration part."""
+    if not reading.images:
+        return inputs.codecs_for(model, list(strategies), 1, None, args.seed)
+
+    def place_for(strategy: Strategy) -> Path:
+        place = codebook_path(model, strategy, 1)
+        return place.with_name(f"{place.name}-views{args.size}-{args.learn_views}-seed{args.seed}")
+
+    found: dict[Path, Codecs] = {}
+    missing: dict[Path, Strategy] = {}
+    for strategy in strategies:
+        if not strategy.codec.learns:
+            continue
+        place = place_for(strategy)
+        if place.exists():
+            saved = load_codebooks(place)
+            check(saved.manifest, model, strategy, 1)
+            found[place] = saved.arrays
+        else:
+            missing.setdefault(place, strategy)
+    if missing:
+        found |= _learnt_from_images(model, missing, args)
+    return lambda strategy: found[place_for(strategy)] if strategy.codec.learns else {}
+
+
+def _learnt_from_images(model: LoadedModel, missing: Mapping[Path, Strategy], args) -> dict[Path, Codecs]:
+    dims = FAMILIES[model.family].dims(model.config)
+    rows_WTP = read_views(model, "calibration", args.learn_views, args.seed)
+    job = CalibrationJob(len(rows_WTP), rows_WTP.shape[1], seed=args.seed)
+    with console.progress("reading images through the model", len(rows_WTP)) as bar:
+        samples = collect(model, list(missing.values()), 1, rows_WTP, job, bar.update)
+    data = {"source": images.DEFAULT, "part": "calibration", "views": len(rows_WTP), "size": args.size}
+    found: dict[Path, Codecs] = {}
+    for place, strategy in missing.items():
+        with console.progress(f"learning {strategy.spec()}, by layer", dims.layers * len(strategy.sites(dims))) as bar:
+            found[place] = learn(model, strategy, 1, samples, job, data, bar.update, place).arrays
+    return found
 
 
 def document_of(name: str, arguments: Sequence[str], args: argparse.Namespace, model: LoadedModel, reading: Reading):
@@ -122,6 +169,19 @@ def read_done(path: str | Path, document: Mapping[str, Any], reading: Reading, p
 Rows = Callable[[Found], list[dict[str, Any]]]
 
 
+def placed(codecs_of: Callable[[Strategy], Codecs]) -> Callable[[Strategy], Codecs]:
+    """The same arrays, on the device once for all strategies that share them."""
+    kept: dict[int, tuple[Codecs, Codecs]] = {}  # those given are held, so that no other object gets their number
+
+    def of(strategy: Strategy) -> Codecs:
+        given = codecs_of(strategy)
+        if id(given) not in kept:
+            kept[id(given)] = (given, jax.device_put(cast(given, "float32")))
+        return kept[id(given)][1]
+
+    return of
+
+
 def measured(
     args: argparse.Namespace,
     document: Mapping[str, Any],
@@ -144,6 +204,7 @@ def measured(
     """
     found: Found = read_done(args.json, document, reading) if args.resume else {}
     where = make_mesh(args.devices) if args.mesh else args.devices
+    codecs_of = codecs_of if args.mesh else placed(codecs_of)
 
     def whole(now: Found) -> dict[str, Any]:
         return {**document, **(more or {}), "rows": rows_of(now), "distances": written(now)}

@@ -91,6 +91,29 @@ def figures(reading: Reading, distances: Sequence[Any]) -> dict[str, Any]:
     return {**found, "loss": loss, "loss_error": error, "inputs": len(distances)}
 
 
+def pooled(reading: Reading, several: Sequence[Sequence[Any]]) -> list[Any]:
+    """Several findings about the same inputs as one about each: sums of tokens, means of images."""
+    if reading.images:
+        mean = lambda name, ones: float(np.mean([getattr(one, name) for one in ones]))
+        names = [field.name for field in dataclasses.fields(ImageDistance)]
+        return [ImageDistance(*(mean(name, ones) for name in names)) for ones in zip(*several, strict=True)]
+    together = []
+    for ones in zip(*several, strict=True):
+        sums = [sum(column) for column in zip(*(dataclasses.astuple(one)[:-1] for one in ones), strict=True)]
+        together.append(Distance(*sums, max(one.max_abs for one in ones)))
+    return together
+
+
+def against(reading: Reading, distances: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    """The same, beside another strategy in place of the single device; cosines stay those to the single device."""
+    if reading.images:
+        return [dataclasses.replace(a, right_single=b.right) for a, b in zip(distances, others, strict=True)]
+    return [
+        dataclasses.replace(a, nll_single=b.nll * a.predicted / b.predicted)
+        for a, b in zip(distances, others, strict=True)
+    ]
+
+
 def written(found: Mapping[str, Sequence[Any]]) -> dict[str, list[tuple]]:
     """What was found, as JSON has it."""
     return {spec: [dataclasses.astuple(one) for one in distances] for spec, distances in found.items()}
