@@ -12,29 +12,22 @@ import tiny_vit
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.lost import LossySequence, lossy, repairs, variants
+from thinwire.models import vit
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.base import LayerScope, Setting
-from thinwire.wire.spmd import spmd
+from thinwire.wire.spmd import make_mesh, spmd
 
 VQ = parse_strategy("sequence:vq:groups=6:size=16")
 PVQ = parse_strategy("sequence:pvq:groups=6:size=16")
 NEAR = {"rtol": 1e-4, "atol": 2e-4}
 
 
-def outputs(strategy, family="llama", devices=3, split=None, where=None):
+def outputs(strategy, family="llama", split=None, where=3):
     if family == "vit":
-        model, inputs_T, codebooks = tiny_vit.model(), tiny_vit.image(), tiny_vit.codebooks
-    else:
-        model, inputs_T, codebooks = tiny.model(family), tiny.ids(), tiny.codebooks
-    dims = Engine(model, strategy, devices, codebooks(strategy, tiny_vit_dims(family)), split).dims
-    engine = Engine(model, strategy, where or devices, codebooks(strategy, dims), split)
-    return engine.logits(inputs_T)
-
-
-def tiny_vit_dims(family):
-    from thinwire.models import vit
-
-    return vit.dims(tiny_vit.CONFIG) if family == "vit" else tiny.dims(family)
+        codebooks = tiny_vit.codebooks(strategy, vit.dims(tiny_vit.CONFIG))
+        return Engine(tiny_vit.model(), strategy, where, codebooks, split).logits(tiny_vit.image())
+    codebooks = tiny.codebooks(strategy, tiny.dims(family))
+    return Engine(tiny.model(family), strategy, where, codebooks, split).logits(tiny.ids())
 
 
 def drawn(strategy, devices=3):
@@ -133,8 +126,6 @@ def test_more_loss_is_further_away(repair):
 
 
 def test_a_mesh_gives_the_same():
-    from thinwire.wire.spmd import make_mesh
-
     strategy = lossy(PVQ, rate=0.3, repair="predict")
     np.testing.assert_allclose(outputs(strategy, where=make_mesh(3)), outputs(strategy), **NEAR)
 
