@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from thinwire.attention.partial import Partial, finish, merge, nothing, partial_attention
 from thinwire.layout import PAD, TokenLayout
@@ -114,9 +114,20 @@ class RemoteAttention:
         return jnp.asarray(self.first_NB)[other].min() <= jnp.asarray(self.last_NB)[self.me].max()
 
     @jax.named_scope("attend_others")
-    def add(self, parts: list[Partial], other, rows: Callable[[], tuple[Array, Array]]) -> list[Partial]:
-        """``parts`` with device ``other``'s keys added; ``rows()`` decodes them, called only where one is visible."""
+    def add(
+        self,
+        parts: list[Partial],
+        other,
+        rows: Callable[[], tuple[Array, Array]],
+        here_R: Bool[Array, " R"] | None = None,
+    ) -> list[Partial]:
+        """``parts`` with device ``other``'s keys added; ``rows()`` decodes them, called only where one is visible.
+
+        Rows that are not ``here_R`` are seen by nobody.
+        """
         other_R = jnp.asarray(self.layout.positions_NR)[other]
+        if here_R is not None:
+            other_R = jnp.where(here_R, other_R, PAD)
         first_B, last_B = jnp.asarray(self.first_NB)[other], jnp.asarray(self.last_NB)[self.me]
         not_me = other != self.me
 

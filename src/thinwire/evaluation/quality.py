@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from thinwire.engine import Codecs, Engine, cast
 from thinwire.evaluation.metrics import Distance, distance, summarise
@@ -21,6 +21,8 @@ Progress = Callable[[int], None]
 Found = dict[str, list[Distance]]  # by strategy, one for each window that is done
 # Beside the strategies: the single device with the weights as they were before they were trained.
 BASE = "base"
+Windows = Int[np.ndarray, "W T"] | Float[np.ndarray, "W T P"]
+Outputs = Float[np.ndarray, "T V"]
 
 
 def measure_quality(
@@ -35,34 +37,59 @@ def measure_quality(
     progress: Progress = lambda windows: None,
     base: LoadedModel | None = None,
 ) -> Found:
-    """Reads every window on the single device and by every strategy.
+    """Reads every window on the single device and by every strategy, as ``measure``.
 
-    Windows are the outer loop, so that what is found so far is a table of all strategies, and a run that was broken off
+    Args:
+        windows_WT: token ids; perplexity is over the T−1 predicted tokens of each.
+    """
+    of_window = lambda w, found_TV, single_TV: distance(found_TV, single_TV, windows_WT[w])
+    return measure(model, strategies, where, windows_WT, of_window, codecs_of, split, done, save, progress, base)
+
+
+def measure(
+    model: LoadedModel,
+    strategies: Sequence[Strategy],
+    where: Mesh | int,
+    inputs_W: Windows,
+    compare: Callable[[int, Outputs, Outputs], Any],
+    codecs_of: Callable[[Strategy], Codecs],
+    split: Split = None,
+    done: Mapping[str, list[Any]] | None = None,
+    save: Callable[[dict[str, list[Any]]], None] = lambda found: None,
+    progress: Progress = lambda windows: None,
+    base: LoadedModel | None = None,
+) -> dict[str, list[Any]]:
+    """Runs every input on the single device and by every strategy, and keeps what a comparison of the two gives.
+
+    Inputs are the outer loop, so that what is found so far is a table of all strategies, and a run that was broken off
     goes on from ``done``.
 
     Args:
-        where: virtual devices, or a mesh.
-        windows_WT: token ids; perplexity is over the T−1 predicted tokens of each.
+        where: virtual devices, or a mesh; strategies of the single device run on one.
+        inputs_W: windows of token ids, or the rows of images.
+        compare: of an input's number, a strategy's outputs and the single device's.
         codecs_of: the learnt arrays that a strategy needs, by site.
-        done: what an earlier run of the same settings has found.
-        save: told what has been found after each window.
-        progress: told how many windows are done.
+        done: what an earlier run of the same settings has found, by strategy.
+        save: told what has been found after each input.
+        progress: told how many inputs are done.
         base: the model before it was trained; what its single device finds is kept as ``BASE``.
     """
     reference = _single(model)
     model = reference.model
     engines: list[Engine] = []
     for strategy in strategies:
-        engines.append(Engine(model, strategy, where, codecs_of(strategy), split, sharing=[reference, *engines]))
-        engines[-1].layout(windows_WT.shape[1])  # what cannot be split is said before anything runs
+        alone = isinstance(strategy, Single)
+        place, shares = (1, None) if alone else (where, split)
+        engines.append(Engine(model, strategy, place, codecs_of(strategy), shares, sharing=[reference, *engines]))
+        engines[-1].layout(inputs_W.shape[1])  # what cannot be split is said before anything runs
     named = {engine.strategy.spec(): engine for engine in engines} | ({} if base is None else {BASE: _single(base)})
-    found: Found = {name: list((done or {}).get(name, [])) for name in named}
-    for w, ids_T in enumerate(windows_WT):
+    found = {name: list((done or {}).get(name, [])) for name in named}
+    for w, inputs_T in enumerate(inputs_W):
         missing = [name for name in named if len(found[name]) <= w]
         if missing:
-            single_TV = reference.logits(ids_T)
+            single_TV = reference.logits(inputs_T)
             for name in missing:
-                found[name].append(distance(named[name].logits(ids_T), single_TV, ids_T))
+                found[name].append(compare(w, named[name].logits(inputs_T), single_TV))
             save(found)
         progress(w + 1)
     return found

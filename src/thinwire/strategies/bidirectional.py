@@ -17,12 +17,14 @@ from thinwire.wire import collectives
 def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gathered_N):
     """Attends to own and shared rows exactly and to the other devices' as ``strategy`` decodes their payloads.
 
-    Scores of all keys go through one softmax, so that nothing has to be masked or merged. Keys have no order there: own
-    rows come first, then those of the next device and so on round the circle; rows that only pad are left out.
+    Scores of all keys go through one softmax, so that nothing has to be merged, and masked only where codes got lost.
+    Keys have no order there: own rows come first, then those of the next device and so on round the circle; rows that
+    only pad are left out.
     """
     layout, me = scope.setting.layout, collectives.device_index()
     others, payloads_O = strategy.others(scope, gathered_N)
-    undecoded = attend_undecoded(strategy, scope, call, payloads_O, others)
+    here_OR = jax.vmap(lambda other: strategy.here(scope, other))(others)
+    undecoded = attend_undecoded(strategy, scope, call, payloads_O, others) if here_OR is None else None
     if undecoded is not None:
         return undecoded
     k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
@@ -38,10 +40,12 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gat
     k_ORKd, v_ORKd = jax.vmap(project)(seen_ORD, others)
     join = lambda own_TKd, theirs_ORKd: jnp.concatenate([own_TKd, theirs_ORKd.reshape(-1, *own_TKd.shape[1:])])
     k_CKd, v_CKd = join(k_TKd, k_ORKd), join(v_TKd, v_ORKd)
+    here_C = None if here_OR is None else join(jnp.ones(len(k_TKd), bool), here_OR)
     if not layout.valid_NR.all():
         row_T = jnp.asarray(_rows_with_tokens(layout))[me]
-        k_CKd, v_CKd = (jnp.take(x_CKd, row_T, axis=0, mode="clip") for x_CKd in (k_CKd, v_CKd))
-    attend = lambda q_THd: finish(partial_attention(q_THd, k_CKd, v_CKd, None, call.scale))
+        pick = lambda x_C: None if x_C is None else jnp.take(x_C, row_T, axis=0, mode="clip")
+        k_CKd, v_CKd, here_C = pick(k_CKd), pick(v_CKd), pick(here_C)
+    attend = lambda q_THd: finish(partial_attention(q_THd, k_CKd, v_CKd, here_C, call.scale))
     return strategy.each_row(scope, attend, q_THd)
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool
 
 from thinwire.attention.call import AttentionCall
 from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
@@ -181,13 +182,18 @@ class Sequence(Strategy):
 
     def absorb(self, scope: LayerScope, call: AttentionCall, remote: RemoteAttention, parts, payloads, other):
         """Attends to device ``other``'s payloads; also returns what somebody wants of them later (``kept``)."""
-        seen = lambda: self.decode(scope, call, payloads, other)
+        seen, here_R = lambda: self.decode(scope, call, payloads, other), self.here(scope, other)
         if not self.keeps(scope):
-            parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other))
+            parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other), here_R)
             return parts, self.kept(scope, payloads, None)
         seen_RD = remote.if_needed(other, seen)
-        parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other))
+        parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen_RD, other), here_R)
         return parts, self.kept(scope, payloads, seen_RD)
+
+    def here(self, scope: LayerScope, other) -> Bool[Array, " R"] | None:
+        """Which of device ``other``'s rows may be attended to; None: all, as nothing gets lost."""
+        del scope, other
+        return None
 
     @property
     def alone(self) -> bool:

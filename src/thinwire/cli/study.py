@@ -1,0 +1,225 @@
+"""What the studies under eval/ share: their options, what they read, and a file from which a run goes on."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from thinwire.cli import console, inputs
+from thinwire.codebooks.store import load as load_codebooks
+from thinwire.data import images
+from thinwire.engine import Codecs, cast
+from thinwire.errors import ThinwireError
+from thinwire.evaluation.reading import Found, Reading, read_by, unwritten, written
+from thinwire.models.families import FAMILIES
+from thinwire.models.vit import patches
+from thinwire.reports.json_file import write_json
+from thinwire.strategies import Strategy
+from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
+from thinwire.weights.load import LoadedModel, for_grid
+from thinwire.wire.spmd import make_mesh
+
+# What must be the same for two runs to be one.
+SETTINGS = ("model_sha256", "devices", "tokens", "text", "seed")
+
+
+def add_arguments(parser: argparse.ArgumentParser, section: str, windows: int) -> None:
+    """The options that all studies have."""
+    inputs.add_model(parser)
+    parser.add_argument("--devices", type=int, default=4, metavar="N", help="default: 4")
+    parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="of a window of text (default: 1024)")
+    parser.add_argument(
+        "--windows", type=int, default=windows, metavar="W", help="windows, or views of images (default: %(default)s)"
+    )
+    parser.add_argument("--text", default=inputs.DEFAULT_TEXT, metavar="NAME|FILE", help="default: %(default)s")
+    parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="side of an image (default: 224)")
+    parser.add_argument(
+        "--learn-views", type=int, default=80, metavar="W", help="views of other images to learn from (default: 80)"
+    )
+    inputs.add_seed(parser)
+    parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
+    parser.add_argument("--json", metavar="FILE", help="write the rows, after every input")
+    parser.add_argument("--plot", metavar="FILE", help="draw them as PNG or SVG")
+    inputs.add_docs(parser, section)
+    parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Says what is wrong with them, before a model is loaded."""
+    inputs.check_outputs(args.json, args.plot, args.docs)
+    inputs.check_section(args.docs, args.section)
+    inputs.check_amount(args.tokens, args.windows)
+    inputs.check_devices(args.devices)
+    if args.resume and (args.json is None or not Path(args.json).is_file()):
+        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
+    if args.mesh:
+        jax.config.update("jax_num_cpu_devices", args.devices)
+
+
+def open_subject(args: argparse.Namespace) -> tuple[LoadedModel, Reading]:
+    """The model, for images of the size that is asked for, and what it is to read of the test part."""
+    model = inputs.open_model(args.model)
+    dims = FAMILIES[model.family].dims(model.config)
+    if dims.language:
+        return model, Reading(inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed))
+    if dims.inputs_known:
+        raise ThinwireError(f"{model.name} predicts no tokens and sees no images; use eval.embeddings.")
+    if args.size < model.config.patch:
+        raise ThinwireError(f"--size is {args.size}, less than a patch of {model.config.patch} pixels.")
+    model = for_grid(model, (args.size // model.config.patch,) * 2)
+    image_W = np.arange(args.windows) % len(images.labelled_images("test"))
+    return model, Reading(read_views(model, "test", args.windows, args.seed), image_W=image_W)
+
+
+def read_views(model: LoadedModel, split: str, count: int, seed: int) -> np.ndarray:
+    """Views of the sample images of a split, as the model reads them (W, T, P)."""
+    side = model.config.patch * model.config.grid[0]
+    return np.stack([patches(view, model.config.patch) for view in images.views(split, side, count, seed)])
+
+
+def open_codecs(
+    model: LoadedModel, strategies: Sequence[Strategy], args: argparse.Namespace, reading: Reading
+) -> Callable[[Strategy], Codecs]:
+    """The learnt arrays that each strategy needs, from the cache, or learnt now from the calibration part."""
+    if not reading.images:
+        return inputs.codecs_for(model, list(strategies), 1, None, args.seed)
+
+    def place_for(strategy: Strategy) -> Path:
+        place = codebook_path(model, strategy, 1)
+        return place.with_name(f"{place.name}-views{args.size}-{args.learn_views}-seed{args.seed}")
+
+    found: dict[Path, Codecs] = {}
+    missing: dict[Path, Strategy] = {}
+    for strategy in strategies:
+        if not strategy.codec.learns:
+            continue
+        place = place_for(strategy)
+        if place.exists():
+            saved = load_codebooks(place)
+            check(saved.manifest, model, strategy, 1)
+            found[place] = saved.arrays
+        else:
+            missing.setdefault(place, strategy)
+    if missing:
+        found |= _learnt_from_images(model, missing, args)
+    return lambda strategy: found[place_for(strategy)] if strategy.codec.learns else {}
+
+
+def _learnt_from_images(model: LoadedModel, missing: Mapping[Path, Strategy], args) -> dict[Path, Codecs]:
+    dims = FAMILIES[model.family].dims(model.config)
+    rows_WTP = read_views(model, "calibration", args.learn_views, args.seed)
+    job = CalibrationJob(len(rows_WTP), rows_WTP.shape[1], seed=args.seed)
+    with console.progress("reading images through the model", len(rows_WTP)) as bar:
+        samples = collect(model, list(missing.values()), 1, rows_WTP, job, bar.update)
+    data = {"source": images.DEFAULT, "part": "calibration", "views": len(rows_WTP), "size": args.size}
+    found: dict[Path, Codecs] = {}
+    for place, strategy in missing.items():
+        with console.progress(f"learning {strategy.spec()}, by layer", dims.layers * len(strategy.sites(dims))) as bar:
+            found[place] = learn(model, strategy, 1, samples, job, data, bar.update, place).arrays
+    return found
+
+
+def document_of(name: str, arguments: Sequence[str], args: argparse.Namespace, model: LoadedModel, reading: Reading):
+    """What stands beside the rows: the model, the inputs and how they were measured."""
+    command = shlex.join(["python", "-m", name, *(a for a in arguments if a != "--resume")])
+    return {
+        "model": model.name,
+        "model_sha256": model.sha256,
+        "devices": args.devices,
+        "tokens": int(reading.inputs_W.shape[1]),
+        "windows": len(reading.inputs_W),
+        "text": images.DEFAULT if reading.images else inputs.source(model, args.text),
+        "seed": args.seed,
+        "measure": reading.measure,
+        "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
+        **inputs.environment(command),
+    }
+
+
+def what_of(document: Mapping[str, Any]) -> str:
+    """What was read, in words."""
+    unit = "windows" if document["measure"] == "perplexity" else "views"
+    return (
+        "{windows} {unit} of {tokens} tokens of {text}, held-out part, seed {seed}, {devices} devices ({emulated}), "
+        "float32"
+    ).format(unit=unit, **document)
+
+
+def read_done(path: str | Path, document: Mapping[str, Any], reading: Reading, part: str = "distances") -> Found:
+    """What an earlier run with the same settings has found.
+
+    Raises:
+        ThinwireError: the file is none of this study's, or its settings were others.
+    """
+    try:
+        old = json.loads(Path(path).read_text(encoding="utf-8"))
+        for key in SETTINGS:
+            if old[key] != document[key]:
+                raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
+        return {spec: of[: len(reading.inputs_W)] for spec, of in unwritten(reading, old[part]).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ThinwireError(f"{path} is no result of this study ({error!r}): start afresh.") from error
+
+
+Rows = Callable[[Found], list[dict[str, Any]]]
+
+
+def placed(codecs_of: Callable[[Strategy], Codecs]) -> Callable[[Strategy], Codecs]:
+    """The same arrays, on the device once for all strategies that share them."""
+    kept: dict[int, tuple[Codecs, Codecs]] = {}  # those given are held, so that no other object gets their number
+
+    def of(strategy: Strategy) -> Codecs:
+        given = codecs_of(strategy)
+        if id(given) not in kept:
+            kept[id(given)] = (given, jax.device_put(cast(given, "float32")))
+        return kept[id(given)][1]
+
+    return of
+
+
+def measured(
+    args: argparse.Namespace,
+    document: Mapping[str, Any],
+    model: LoadedModel,
+    reading: Reading,
+    batches: Sequence[Sequence[Strategy]],
+    codecs_of: Callable[[Strategy], Codecs],
+    rows_of: Rows,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measures all strategies and keeps the rows in the file that --json names, after every input.
+
+    Args:
+        batches: strategies that are measured together; what one batch takes of memory is free for the next.
+        rows_of: makes rows of all that is found so far; strategies of which nothing is known yet have none.
+        more: what else the file holds.
+
+    Returns:
+        The document with its rows.
+    """
+    found: Found = read_done(args.json, document, reading) if args.resume else {}
+    where = make_mesh(args.devices) if args.mesh else args.devices
+    codecs_of = codecs_of if args.mesh else placed(codecs_of)
+
+    def whole(now: Found) -> dict[str, Any]:
+        return {**document, **(more or {}), "rows": rows_of(now), "distances": written(now)}
+
+    for i, batch in enumerate(batches):
+        names = {strategy.spec() for strategy in batch}
+        others = {spec: of for spec, of in found.items() if spec not in names}
+        keep = lambda now, others=others: args.json and write_json(args.json, whole({**others, **now}))
+        done = {spec: of for spec, of in found.items() if spec in names}
+        if all(len(done.get(spec, ())) >= len(reading.inputs_W) for spec in names):
+            continue
+        with console.progress(f"reading, part {i + 1} of {len(batches)}", len(reading.inputs_W)) as bar:
+            now = read_by(model, batch, where, reading, codecs_of, None, done, keep, bar.update)
+        found = {**others, **now}
+    document = whole(found)
+    if args.json is not None:
+        write_json(args.json, document)
+    return document
