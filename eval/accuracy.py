@@ -24,7 +24,7 @@ from thinwire.reports.json_file import write_json
 from thinwire.reports.sections import write_section
 from thinwire.strategies import Single, parse_strategies, parse_strategy
 from thinwire.training import artefact
-from thinwire.training.image_run import test_images
+from thinwire.training.image_run import images_to_test
 
 
 def run(arguments: list[str]) -> int:
@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
         strategy.check(dims)
         for count in counts:
             strategy.layout(dims, dims.context, count, None)
-    images, rows_BTP = test_images(trained.card, args.data, args.images)
+    images, rows_BTP = images_to_test(trained.card, args.data, args.images)
     rows: list[dict[str, Any]] = []
     work = [(Single(), 1), *((strategy, count) for count in counts for strategy in strategies)]
     with console.progress("classifying", len(work) * len(rows_BTP)) as bar:

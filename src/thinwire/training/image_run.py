@@ -241,7 +241,7 @@ def read_test(data: str, config: ViTConfig, of: Levels, count: int = 0) -> tuple
     return test, as_rows(as_floats(test.images_NYXC, of), config.patch)
 
 
-def test_images(card: Card, data: str | None = None, count: int = 0) -> tuple[ImageSet, Float[np.ndarray, "B T P"]]:
+def images_to_test(card: Card, data: str | None = None, count: int = 0) -> tuple[ImageSet, Float[np.ndarray, "B T P"]]:
     """The test images of the data that a model was trained on, or of other ones.
 
     Raises:
