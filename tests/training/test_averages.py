@@ -33,7 +33,7 @@ def test_codebooks_follow_the_rows_and_settle_where_k_means_does():
             jax.random.key(step), arrays, moving, some, jnp.ones(some.shape[:2]), 0.9
         )
     after = error(arrays, rows(seed=99))
-    assert after < 0.6 * before
+    assert after < 0.8 * before
     from thinwire.codebooks.kmeans import fit
 
     many = np.concatenate([np.asarray(rows(seed=step))[0] for step in range(40)])
@@ -65,14 +65,14 @@ def test_layers_without_rows_and_rows_without_weight_are_left_out():
 
 
 def test_codecs_without_a_codebook_have_no_counts():
-    for name in ("int4", "sign", "fsq"):
+    for name in ("int4", "sign", "fsq:dims=8"):
         codec = parse_codec(name)
         assert averages.start_counts(codec, {"kv": codec.init_params(jax.random.key(0), 2, 8)}, 10, 0.9) == {}
 
 
 def test_wide_groups_get_their_search_space_back():
     codec = GroupedVQ(1, 1024)
-    arrays = {"kv": codec.init_params(jax.random.key(0), 1, 512)}
+    arrays = {"kv": codec.init_params(jax.random.key(0), 1, 600)}
     assert "projected" in arrays["kv"]
     inside = averages.in_training(arrays)
     assert set(inside["kv"]) == {"codebook"}

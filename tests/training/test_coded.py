@@ -27,7 +27,7 @@ def forward(model, strategy, layout, codecs, inputs_T, where=None):
             return family.forward(params, model.config, rows, position_R, strategy, setting, codecs, prompt=inputs_T)
 
     run = spmd(local, where or layout.devices, (False, False, False))
-    return lambda params: run(params, codecs, inputs_T)
+    return lambda params: run(jax.tree.map(jnp.asarray, params), codecs, inputs_T)
 
 
 def case(spec, family, devices, split):
@@ -51,7 +51,7 @@ def case(spec, family, devices, split):
         ("sequence:vq:groups=4:size=16:site=x", "llama", 2, (3.0, 1.0)),
         ("sequence:pvq:groups=4:size=16:rank=8", "llama", 4, None),
         ("sequence:int4", "gpt2", 3, (1.0, 2.0, 1.0)),
-        ("sequence:means:segment=3", "bert", 3, None),
+        ("sequence:means:length=3", "bert", 3, None),
         ("sequence:vq:groups=4:size=16:layout=zigzag", "llama", 2, None),
         ("sequence:vq:groups=4:size=16", "vit", 3, None),
         ("sequence:vq:groups=4:size=16:class_tokens=one:site=norm", "vit", 4, (1.0, 2.0, 1.0, 1.0)),

@@ -26,6 +26,7 @@ class Config(Protocol):
         ...
 
 
+@runtime_checkable
 class Family(Protocol):
     """What the module of a family offers. An input is one row a token: an id, or the values of a patch."""
 

@@ -136,10 +136,12 @@ def make_step(
         nothing = jax.tree.map(jnp.zeros_like, state.params)
         total, (metrics_A, seen_A) = jax.lax.scan(part, nothing, (jnp.arange(parts), batch))
         gradient = jax.tree.map(lambda x: x / parts, total)
-        changes, opt_state = optimiser.update(gradient, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to whole numbers
+            changes, opt_state = optimiser.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         metrics = {name: x.all(axis=0) if x.dtype == bool else x.mean(axis=0) for name, x in metrics_A.items()}
-        metrics["gradient"] = optax.global_norm(gradient)
+        squares = [jnp.sum(jnp.square(x)) for x in jax.tree.leaves(gradient)]
+        metrics["gradient"] = jnp.sqrt(sum(squares, start=jnp.float32(0)))
         metrics["finite_gradient"] = _finite_by_layer(gradient["model"], setup.dims.layers)
         state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
         return _moved(setup, state, seen_A), metrics

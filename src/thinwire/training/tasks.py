@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ Example = Mapping[str, Array]  # ``inputs`` (T, ...) and what the task needs bes
 Metrics = dict[str, Array]
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a model is trained for."""
 
