@@ -81,7 +81,8 @@ def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool, precis
         score_gTS = score_gTS * scale
     if visible_TS is not None:
         score_gTS = jnp.where(visible_TS[None], score_gTS, NEVER)
-    top_gT = score_gTS.max(axis=-1)
+    # What comes out does not depend on it but for rounding, so gradients need not go through the maximum.
+    top_gT = lax.stop_gradient(score_gTS.max(axis=-1))
     weight_gTS = jnp.exp(score_gTS - top_gT[..., None])
     if visible_TS is not None and not certain:
         weight_gTS = jnp.where(visible_TS[None], weight_gTS, 0.0)

@@ -165,6 +165,7 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
         model.config.tokens,
         config.dtype,
         seed=config.seed,
+        unrolled=True,
     )
     strategy = config.recipe.parsed()
     codecs = first_codebooks(config, model, strategy, images)
@@ -189,7 +190,7 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
         "source": config.data,
         "images": len(images.train.labels_N),
         "held out": len(images.held_out.labels_N),
-        "fingerprint": fingerprint(images.train),
+        "fingerprint": fingerprint(images.train.images_NYXC, images.train.labels_N),
         "levels": {"mean": images.levels.mean_C.tolist(), "std": images.levels.std_C.tolist()},
     }
     state = run_session(config.session, config, data, setup, state, batches, config.pace, Place(), evaluate, progress)
