@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.util
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from thinwire.errors import ThinwireError
 from thinwire.weights import client
-from thinwire.weights.catalogue import MODELS, TEXTS, Artifact, Member
+from thinwire.weights.catalogue import IMAGES, MODELS, TEXTS, Artifact, Member
 from thinwire.weights.fetch import cached_path, fetch, is_cached
 
+HASH = re.compile("(?!0{64})[0-9a-f]{64}")
 CONTENT = b"weights " * 1000
 ARTIFACT = Artifact(
     package="fake-model",
@@ -148,7 +150,7 @@ def test_the_real_runner_reports_progress_and_output(tmp_path):
 
 
 def test_the_catalogue_is_pinned():
-    for artifact in [*MODELS.values(), *TEXTS.values()]:
-        assert all(len(sha) == 64 for sha in (artifact.archive_sha256, *(m.sha256 for m in artifact.members)))
+    for artifact in [*MODELS.values(), *TEXTS.values(), *IMAGES.values()]:
+        assert all(HASH.fullmatch(sha) for sha in (artifact.archive_sha256, *(m.sha256 for m in artifact.members)))
         assert all(member.size > 0 for member in artifact.members)
         assert artifact.licence

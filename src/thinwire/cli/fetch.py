@@ -1,4 +1,4 @@
-"""`thinwire fetch`: models and texts by name into the cache, checked by hash."""
+"""`thinwire fetch`: models, texts and images by name into the cache, checked by hash."""
 
 import argparse
 import difflib
@@ -17,9 +17,10 @@ from thinwire.weights.catalogue import IMAGES, MODELS, TEXTS, Artifact
 from thinwire.weights.hub import fetch_from_hub
 
 NAME = "fetch"
-HELP = "download a model or a text that thinwire knows by name"
+HELP = "download a model, a text or images that thinwire knows by name"
 EXAMPLES = """\
 thinwire fetch smollm2-135m wikipedia-excerpt
+thinwire fetch fashion-mnist
 thinwire fetch --list
 thinwire fetch smollm2-135m --json
 """

@@ -21,7 +21,7 @@ from thinwire.errors import ThinwireError
 from thinwire.kernels.choice import using
 
 COMMANDS = {
-    "fetch": "download a model or a text that thinwire knows by name",
+    "fetch": "download a model, a text or images that thinwire knows by name",
     "calibrate": "learn the codebooks of a model from text",
     "run": "continue a prompt, on one device or on several",
     "compare": "run one prompt by several strategies: quality, bytes, predicted latency",

@@ -1,1 +1,1 @@
-"""Readers of text: files, the catalogued Wikipedia excerpt, and windows of tokens cut from them."""
+"""Readers of text and of labelled images, windows of tokens, and batches of either to learn from."""

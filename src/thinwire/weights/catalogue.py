@@ -169,6 +169,16 @@ _IMAGENET_SAMPLES = (
     ),
 )
 
+_FASHION_MNIST = tuple(
+    Member(f"usr/share/datasets/fashion-mnist/{name}-ubyte.gz", sha256, size)
+    for name, sha256, size in (
+        ("train-images-idx3", "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7", 26_421_856),
+        ("train-labels-idx1", "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056", 29_491),
+        ("t10k-images-idx3", "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa", 4_422_079),
+        ("t10k-labels-idx1", "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05", 5_125),
+    )
+)
+
 IMAGES: dict[str, Artifact] = {
     "imagenet-samples": Artifact(
         package="foolbox",
@@ -180,5 +190,18 @@ IMAGES: dict[str, Artifact] = {
         size=_IMAGENET_SAMPLES[0].size,
         licence="MIT (package)",
         beside=_IMAGENET_SAMPLES[1:],
+    ),
+    # 70,000 grey pictures of clothes, 28 pixels high and wide, in 10 classes.
+    "fashion-mnist": Artifact(
+        package="dataset-fashion-mnist",
+        version="0.0~git20200523.55506a9-1",
+        archive_sha256="39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        archive_size=30_900_652,
+        member=_FASHION_MNIST[0].path,
+        sha256=_FASHION_MNIST[0].sha256,
+        size=_FASHION_MNIST[0].size,
+        licence="MIT",
+        registry="debian",
+        beside=_FASHION_MNIST[1:],
     ),
 }

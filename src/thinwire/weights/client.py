@@ -1,4 +1,4 @@
-"""Runs a registry's own client (pip, npm), which brings the user's mirrors, proxies and certificates."""
+"""Runs a registry's own client (pip, npm, apt-get), which brings the user's mirrors, proxies and certificates."""
 
 import dataclasses
 import os
@@ -78,14 +78,14 @@ class Words:
         offline: what it prints where that cannot be reached.
         full: what it prints where the disk is full.
         error: what its errors begin with.
-        mirror: the environment variable that names another registry.
+        mirror: what names another registry: an environment variable, or a file of settings.
         settings: the command that shows its settings.
     """
 
     name: str
     registry: str
     offline: re.Pattern[str]
-    full: str
+    full: re.Pattern[str]
     error: str
     mirror: str
     settings: str
@@ -93,7 +93,7 @@ class Words:
     def explain(self, artifact: Artifact, staging: Path, log: str) -> ThinwireError:
         """The one sentence that what the client printed amounts to."""
         what = f"{artifact.package} {artifact.version}"
-        if self.full in log:
+        if self.full.search(log):
             return ThinwireError(
                 f"the disk that holds {staging.parent} is full: "
                 "free some space, or set THINWIRE_CACHE to a folder on another disk"

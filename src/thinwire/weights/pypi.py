@@ -19,7 +19,7 @@ _WORDS = client.Words(
         r"Connection (refused|aborted|reset|broken|error)",
         re.IGNORECASE,
     ),
-    full="No space left on device",
+    full=re.compile("No space left on device"),
     error="ERROR: ",
     mirror="PIP_INDEX_URL",
     settings="pip config list",
