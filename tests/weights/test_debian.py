@@ -90,7 +90,7 @@ def test_a_damaged_archive(apt, archive):
 @pytest.mark.parametrize(
     ("log", "sentence"),
     [
-        ("E: Unable to locate package dataset-fake\n", r"knows no dataset-fake 0.*apt-get update.*--images FOLDER"),
+        ("E: Unable to locate package dataset-fake\n", r"knows no dataset-fake 0.*apt-get update.*--data FOLDER"),
         ("E: Version '0.0~git2020-1' for 'dataset-fake' was not found\n", r"apt-get update.*images\.gz, labels\.gz"),
         (
             "Err:1 http://mirror.invalid bookworm/main\n  Could not resolve 'mirror.invalid'\n"
@@ -113,5 +113,5 @@ def test_apt_that_fails_is_explained_in_a_sentence(apt, log, sentence):
 
 def test_no_apt(apt, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(ThinwireError, match=r"is missing .*: put images\.gz, labels\.gz in a folder .*--images FOLDER"):
+    with pytest.raises(ThinwireError, match=r"is missing .*: put images\.gz, labels\.gz in a folder .*--data FOLDER"):
         fetch(ARTIFACT)

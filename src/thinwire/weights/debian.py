@@ -62,4 +62,4 @@ def download(artifact: Artifact, staging: Path, progress: client.Progress | None
 def _by_hand(artifact: Artifact) -> str:
     """The way out where apt-get is of no use."""
     names = ", ".join(member.path.rsplit("/", 1)[-1] for member in artifact.members)
-    return f"put {names} in a folder and give it with --images FOLDER"
+    return f"put {names} in a folder and give it with --data FOLDER"
