@@ -107,7 +107,11 @@ def quality_rows(
 
     Context kept is the part of what remote context is worth that survives coding: 1 − ln(ratio) / ln(ratio without any
     remote context) [coding study, section 4]. It needs ``dropped``, the strategy that sends nothing.
+
+    All figures are against the single device with the same weights. ``base_perplexity`` is what the single device had
+    before these were trained, None where they were not: what training has taught of the text is no gain of a codec.
     """
+    before = summarise(found[BASE]).perplexity if BASE in found else None
     worth = math.log(summarise(found[dropped]).perplexity_ratio) if dropped in found else math.nan
     rows = []
     for strategy in strategies:

@@ -58,10 +58,8 @@ def _value(name: str, value: Any, kind: Any, default: Any) -> Any:
         return tuple(_value(name, one, of, None) for one, of in zip(value, options, strict=True))
     if kind is bool and isinstance(value, bool):
         return value
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if number and (value > 0 or value == default == 0):
-        if kind is int and isinstance(value, int):
-            return value
-        if kind is float:
-            return float(value)
+    if kind in (int, float) and isinstance(value, int | kind) and not isinstance(value, bool) and math.isfinite(value):
+        number = kind(value)
+        if number > 0 or number == default == 0:
+            return number
     raise ValueError(f"{name} is {value!r}")

@@ -95,9 +95,9 @@ class Card:
             kind = (dict, type(None)) if name == "lora" else typing.get_origin(hint) or hint
             if not isinstance(found[name], kind) or isinstance(found[name], bool):
                 raise ValueError(f"its {name!r} is {found[name]!r}")
-        card = Card(**{field.name: found[field.name] for field in dataclasses.fields(Card)})
-        if not all(isinstance(value, str) for value in card.files.values()):
+        if not all(isinstance(value, str) for value in found["files"].values()):
             raise ValueError("its 'files' are not hashes")
+        card = Card(**{field.name: found[field.name] for field in dataclasses.fields(Card)})
         config_of(card)
         lora_of(card)
         try:
