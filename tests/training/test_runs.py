@@ -1,0 +1,170 @@
+"""Jobs of training from data to artefact: images and text, from scratch and on from there, on tiny data."""
+
+import dataclasses
+import gzip
+import json
+
+import numpy as np
+import pytest
+from eval import ablate
+from eval import accuracy as accuracy_job
+
+from thinwire.data.augment import Augment
+from thinwire.engine import Engine
+from thinwire.errors import ThinwireError
+from thinwire.strategies import parse_strategy
+from thinwire.training import artefact
+from thinwire.training.calibrate import CalibrationJob
+from thinwire.training.image_run import ImageModel, ImageRun, train_images
+from thinwire.training.loop import Pace
+from thinwire.training.optimiser import Optimiser
+from thinwire.training.recipe import Recipe
+from thinwire.training.session import Session
+from thinwire.training.text_run import TextModel, TextRun, train_text
+
+CODED = "sequence:vq:groups=4:size=16:site=x"
+
+
+def write_idx(folder, split, images_NYX, labels_N):
+    for kind, array in (("images-idx3", images_NYX), ("labels-idx1", labels_N)):
+        head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        with gzip.open(folder / f"{split}-{kind}-ubyte.gz", "wb") as file:
+            file.write(head + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="module")
+def bright_quarters(tmp_path_factory):
+    """Images of 8 by 8 pixels of four classes: which quarter is bright."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 300), ("t10k", 40)):
+        labels_N = np.arange(count) % 4
+        images_NYX = rng.integers(0, 100, (count, 8, 8))
+        for image, label in zip(images_NYX, labels_N, strict=True):
+            image[4 * (label // 2) :, 4 * (label % 2) :][:4, :4] += 120
+        write_idx(folder, split, images_NYX, labels_N)
+    return folder
+
+
+def image_run(data, folder, **changes):
+    config = ImageRun(
+        session=Session(folder / "run"),
+        out=folder / "trained",
+        recipe=Recipe("single", devices=(1,), noise=0.0),
+        optimiser=Optimiser(rate=5e-3, steps=40, warmup=5),
+        data=str(data),
+        held_out=60,
+        model=ImageModel(width=16, layers=2, heads=2, hidden=32, patch=4, side=8),
+        augment=Augment(),
+        calibration=40,
+        pace=Pace(batch=32, log_every=10, save_every=20, evaluate_every=20),
+    )
+    return dataclasses.replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def from_scratch(bright_quarters, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scratch")
+    return folder / "trained", train_images(image_run(bright_quarters, folder), "train it")
+
+
+def coded_run(bright_quarters, from_scratch, folder, **changes):
+    recipe = Recipe(CODED, devices=(2, 4))
+    optimiser = Optimiser(rate=1e-3, steps=6, warmup=1)
+    settings = {"start": from_scratch[0], "recipe": recipe, "optimiser": optimiser, **changes}
+    return image_run(bright_quarters, folder, **settings)
+
+
+def test_images_are_learnt_and_then_with_coded_context(bright_quarters, from_scratch, tmp_path, capsys):
+    _, made = from_scratch
+    assert made.card.figures["test accuracy, 1 device"] > 0.9
+    coded = train_images(coded_run(bright_quarters, from_scratch, tmp_path), "train it on")
+    assert {"test accuracy, 2 devices", "test accuracy, 4 devices"} <= coded.card.figures.keys()
+    assert coded.card.figures["test accuracy, 4 devices"] > 0.8
+    assert set(coded.codecs["x"]) == {"codebook"}
+    out = tmp_path / "accuracy.json"
+    assert accuracy_job.run(["--trained", str(tmp_path / "trained"), "--devices", "2,4", "--json", str(out)]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    by = {(row["strategy"], row["devices"]): row["accuracy"] for row in rows}
+    assert by["single", 1] == pytest.approx(coded.card.figures["test accuracy, 1 device"])
+    assert by[CODED, 4] == pytest.approx(coded.card.figures["test accuracy, 4 devices"])
+    assert len(rows) == 1 + 2 * 4
+
+
+def test_what_was_learnt_runs_as_any_model_does(bright_quarters, from_scratch, tmp_path):
+    """The batched accuracy is that of engines, image by image."""
+    from thinwire.evaluation.accuracy import logits_of_images
+    from thinwire.models.vit import classify
+    from thinwire.training.image_run import images_to_test
+
+    made = train_images(coded_run(bright_quarters, from_scratch, tmp_path), "train it on")
+    model, strategy = artefact.from_scratch(made), parse_strategy(CODED)
+    _, rows_BTP = images_to_test(made.card, None, 5)
+    together = logits_of_images(model, strategy, 4, made.codecs, rows_BTP, batch=3)
+    engine = Engine(model, strategy, 4, made.codecs)
+    for rows_TP, logits in zip(rows_BTP, together, strict=True):
+        np.testing.assert_allclose(classify(model.params, engine.logits(rows_TP)), logits, atol=1e-4)
+
+
+def test_one_thing_is_changed_at_a_time(bright_quarters, from_scratch, tmp_path, monkeypatch):
+    config = coded_run(bright_quarters, from_scratch, tmp_path, optimiser=Optimiser(rate=1e-3, steps=2, warmup=1))
+    monkeypatch.setattr(ablate, "read_config", lambda kind, arguments, prog: config)
+    out = tmp_path / "ablate.json"
+    common = ["config.py", "--folder", str(tmp_path / "runs"), "--json", str(out), "--seeds", "0,1"]
+    assert ablate.run([*common, "--variants", "as-configured"]) == 0
+    first = json.loads(out.read_text())["rows"]
+    assert ablate.run([*common, "--variants", "as-configured,one-class-token", "--resume"]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert rows[: len(first)] == first
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        (name, seed) for name in ("as-configured", "one-class-token") for seed in (0, 1)
+    ]
+    assert "class_tokens=one" in rows[-1]["strategy"]
+    with pytest.raises(ThinwireError, match="no variant 'nonsense'"):
+        ablate.run([*common, "--variants", "nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"held_out": 0}, "cannot be held out"),
+        ({"model": ImageModel(width=15, heads=2)}, "use numbers that divide"),
+        ({"pace": Pace(batch=1000)}, "batch of 1000 is more"),
+        ({"data": "nowhere"}, "no folder of images"),
+    ],
+)
+def test_images_that_cannot_be_learnt_are_refused(bright_quarters, tmp_path, changes, said):
+    with pytest.raises(ThinwireError, match=said):
+        train_images(image_run(bright_quarters, tmp_path, **changes), "train it")
+    assert not (tmp_path / "trained").exists()
+
+
+def text_run(text, folder, **changes):
+    config = TextRun(
+        session=Session(folder / "run"),
+        out=folder / "trained",
+        recipe=Recipe("single", devices=(1,), noise=0.0),
+        optimiser=Optimiser(rate=3e-3, steps=12, warmup=2),
+        model="scratch",
+        sizes=TextModel(width=32, layers=2, heads=2, context=32),
+        train="weights",
+        texts=(str(text),),
+        tokens=32,
+        held_out=4,
+        calibration=CalibrationJob(windows=16, window=32, rows=400),
+        pace=Pace(batch=8, log_every=4, save_every=8),
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def test_text_is_learnt_from_scratch_and_then_with_coded_context(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 100)
+    plain = train_text(text_run(text, tmp_path / "plain"), "train it")
+    assert plain.card.figures["held-out perplexity_single"] < 100  # of 256
+    recipe = Recipe("sequence:vq:groups=4:size=16:site=x", devices=(2,))
+    start = {"start": tmp_path / "plain" / "trained", "recipe": recipe}
+    coded = train_text(text_run(text, tmp_path / "coded", **start), "train it on")
+    assert 0.9 < coded.card.figures["held-out perplexity_ratio"] < 1.5
+    with pytest.raises(ThinwireError, match="train=adapter is not possible"):
+        train_text(text_run(text, tmp_path / "other", train="adapter"), "train it")
