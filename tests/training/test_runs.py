@@ -1,7 +1,6 @@
 """Jobs of training from data to artefact: images and text, from scratch and on from there, on tiny data."""
 
 import dataclasses
-import gzip
 import json
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from eval import ablate
 from eval import accuracy as accuracy_job
 
+from data.sets import write_idx
 from thinwire.data.augment import Augment
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
@@ -25,19 +25,12 @@ from thinwire.training.text_run import TextModel, TextRun, train_text
 CODED = "sequence:vq:groups=4:size=16:site=x"
 
 
-def write_idx(folder, split, images_NYX, labels_N):
-    for kind, array in (("images-idx3", images_NYX), ("labels-idx1", labels_N)):
-        head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-        with gzip.open(folder / f"{split}-{kind}-ubyte.gz", "wb") as file:
-            file.write(head + array.astype(np.uint8).tobytes())
-
-
 @pytest.fixture(scope="module")
 def bright_quarters(tmp_path_factory):
     """Images of 8 by 8 pixels of four classes: which quarter is bright."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
-    for split, count in (("train", 300), ("t10k", 40)):
+    for split, count in (("train", 300), ("test", 40)):
         labels_N = np.arange(count) % 4
         images_NYX = rng.integers(0, 100, (count, 8, 8))
         for image, label in zip(images_NYX, labels_N, strict=True):
