@@ -39,13 +39,13 @@ def bright_quarters(tmp_path_factory):
     return folder
 
 
-def image_run(data, folder, **changes):
+def image_run(images, folder, **changes):
     config = ImageRun(
         session=Session(folder / "run"),
         out=folder / "trained",
         recipe=Recipe("single", devices=(1,), noise=0.0),
-        optimiser=Optimiser(rate=5e-3, steps=40, warmup=5),
-        data=str(data),
+        optimiser=Optimiser(rate=5e-3, steps=80, warmup=5),
+        data=str(images),
         held_out=60,
         model=ImageModel(width=16, layers=2, heads=2, hidden=32, patch=4, side=8),
         augment=Augment(),

@@ -12,7 +12,7 @@ from thinwire.codebooks import kmeans
 from thinwire.codecs import Codec, GroupedVQ, Predictive
 from thinwire.codecs.base import SHARED
 
-Arrays = Mapping[str, Mapping[str, Array]]  # by site, (L, ...)
+Arrays = Mapping[str, Mapping[str, Any]]  # by site, (L, ...)
 JITTER = 1e-6  # of the mean variance, so that a covariance of few rows has a root
 _SEARCH_SPACE = ("basis", "projected")
 
@@ -27,7 +27,7 @@ def in_training(arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     return {site: {k: v for k, v in of_site.items() if k not in _SEARCH_SPACE} for site, of_site in arrays.items()}
 
 
-def after_training(codec: Codec, arrays: Arrays) -> dict[str, dict[str, Array]]:
+def after_training(codec: Codec, arrays: Arrays) -> dict[str, dict[str, Any]]:
     """The arrays as they are used: with the space in which wide groups are searched."""
     quantiser, finished = quantiser_of(codec), {}
     for site, of_site in arrays.items():

@@ -15,8 +15,8 @@ from thinwire.data.fingerprint import fingerprint
 from thinwire.data.labelled import ImageSet, framed, read_image_set
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.accuracy import accuracy, logits_of_images
-from thinwire.models.initial import initialise
-from thinwire.models.vit import param_shapes, patches
+from thinwire.models.initial import initialise_by_width
+from thinwire.models.vit import param_axes, param_shapes, patches
 from thinwire.models.vit_config import ViTConfig
 from thinwire.strategies import Single, Strategy
 from thinwire.training import artefact, calibrate
@@ -133,7 +133,8 @@ def starting_model(config: ImageRun, classes: int, channels: int) -> LoadedModel
         )
     grid = (m.side // m.patch,) * 2
     vit = ViTConfig(m.width, m.layers, m.heads, m.hidden, m.patch, grid, channels, 1e-6, classes=classes)
-    params = jax.tree.map(np.asarray, initialise(jax.random.key(config.seed), param_shapes(vit)))
+    key = jax.random.key(config.seed)
+    params = jax.tree.map(np.asarray, initialise_by_width(key, param_shapes(vit), param_axes(vit), vit.L))
     return LoadedModel(f"vit-{Path(config.data).name}", "vit", vit, params, None, "")
 
 

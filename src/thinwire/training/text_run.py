@@ -17,7 +17,7 @@ from thinwire.errors import ThinwireError
 from thinwire.evaluation.quality import measure_quality, quality_rows
 from thinwire.models.families import FAMILIES
 from thinwire.models.gpt2_config import GPT2Config
-from thinwire.models.initial import initialise
+from thinwire.models.initial import initialise_by_width
 from thinwire.strategies import Single, Strategy
 from thinwire.training import artefact, calibrate
 from thinwire.training.adapters import LoRA
@@ -106,7 +106,8 @@ def starting_model(config: TextRun) -> LoadedModel:
     if m.width % m.heads:
         raise ThinwireError(f"A width of {m.width} cannot be cut into {m.heads} heads: use numbers that divide.")
     gpt2 = GPT2Config(m.width, m.layers, m.heads, 4 * m.width, BYTES, m.context)
-    params = initialise(jax.random.key(config.seed), FAMILIES["gpt2"].param_shapes(gpt2))
+    family, key = FAMILIES["gpt2"], jax.random.key(config.seed)
+    params = initialise_by_width(key, family.param_shapes(gpt2), family.param_axes(gpt2), gpt2.L)
     return LoadedModel("gpt2-bytes", "gpt2", gpt2, jax.tree.map(np.asarray, params), None, "")
 
 

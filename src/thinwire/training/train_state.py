@@ -3,14 +3,14 @@
 from typing import Any, NamedTuple
 
 import jax
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 
 class TrainState(NamedTuple):
-    """What is saved, and goes from step to step.
+    """What is saved, and goes from step to step; arrays of JAX, or of NumPy when it has come back to the host.
 
     Attributes:
-        step: steps done.
+        step: steps done, int32.
         params: ``{"model": ..., "codec": ...}``: what gradients change; ``codec`` is {} unless it learns by gradient.
         opt_state: the optimiser's.
         codecs: the codec's arrays by site that gradients do not change.
@@ -19,16 +19,16 @@ class TrainState(NamedTuple):
         key: key data (2,) of the randomness of training, uint32.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: dict[str, Any]
     opt_state: Any
-    codecs: dict[str, dict[str, Array]]
-    averages: dict[str, dict[str, Array]]
-    residuals: dict[str, Array]
-    key: Array
+    codecs: dict[str, dict[str, Any]]
+    averages: dict[str, dict[str, Any]]
+    residuals: dict[str, Any]
+    key: Any
 
     @property
-    def arrays(self) -> dict[str, dict[str, Array]]:
+    def arrays(self) -> dict[str, dict[str, Any]]:
         """All of the codec's arrays, however they learn."""
         return {**self.codecs, **self.params["codec"]}
 
