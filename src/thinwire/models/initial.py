@@ -33,8 +33,18 @@ def initialise_by_width(key: jax.Array, shapes: dict, axes: dict, layers: int) -
     """
     params = initialise(key, shapes)
     scaled = {name: x * _by_width(x.shape, axes["layers"][name], layers) for name, x in params["layers"].items()}
-    patch = {"patch": params["patch"] * (params["patch"].shape[0] ** -0.5 / STD)} if "patch" in params else {}
-    return {**params, **patch, "layers": scaled}
+    return {**params, **(_rows_of_images(params) if "patch" in params else {}), "layers": scaled}
+
+
+def _rows_of_images(params: dict) -> dict:
+    """Patches of unit variance as rows of it, and the class token and positions not far below.
+
+    The first norm would else blow up the gradients of a class token near 0 until they drown all others.
+    """
+    patch = params["patch"].shape[0] ** -0.5
+    return {
+        name: params[name] * (std / STD) for name, std in (("patch", patch), ("positions", 0.2), ("class_token", 1.0))
+    }
 
 
 def _by_width(shape: tuple[int, ...], axes: tuple[str, ...], layers: int) -> float:
