@@ -148,6 +148,7 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
         ThinwireError: data, sizes or settings do not fit; before any training.
     """
     config.session.check()
+    artefact.check_place(config.out)
     probe = read_image_set(config.data, "train")
     model = starting_model(config, probe.classes, probe.images_NYXC.shape[-1])
     patch, side = model.config.patch, model.config.grid[0] * model.config.patch

@@ -167,6 +167,7 @@ def train_text(config: TextRun, command: str, progress: Progress = lambda step, 
         ThinwireError: texts, sizes or settings do not fit; before any training.
     """
     config.session.check()
+    artefact.check_place(config.out)
     model = starting_model(config)
     learnt_WT, held_out_HT = open_texts(config, model)
     at = token_batches(learnt_WT, config.pace.batch, config.seed)
