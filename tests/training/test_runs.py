@@ -63,7 +63,7 @@ def from_scratch(bright_quarters, tmp_path_factory):
 
 def coded_run(bright_quarters, from_scratch, folder, **changes):
     recipe = Recipe(CODED, devices=(2, 4))
-    optimiser = Optimiser(rate=1e-3, steps=6, warmup=1)
+    optimiser = Optimiser(rate=2e-3, steps=20, warmup=1)
     settings = {"start": from_scratch[0], "recipe": recipe, "optimiser": optimiser, **changes}
     return image_run(bright_quarters, folder, **settings)
 
@@ -137,7 +137,7 @@ def text_run(text, folder, **changes):
         session=Session(folder / "run"),
         out=folder / "trained",
         recipe=Recipe("single", devices=(1,), noise=0.0),
-        optimiser=Optimiser(rate=3e-3, steps=12, warmup=2),
+        optimiser=Optimiser(rate=3e-3, steps=60, warmup=2),
         model="scratch",
         sizes=TextModel(width=32, layers=2, heads=2, context=32),
         train="weights",
@@ -145,7 +145,7 @@ def text_run(text, folder, **changes):
         tokens=32,
         held_out=4,
         calibration=CalibrationJob(windows=16, window=32, rows=400),
-        pace=Pace(batch=8, log_every=4, save_every=8),
+        pace=Pace(batch=8, log_every=10, save_every=30),
     )
     return dataclasses.replace(config, **changes)
 
