@@ -68,9 +68,8 @@ def run(arguments: list[str]) -> int:
         strategy.layout(dims, reading.inputs_W.shape[1], args.devices, None)
     codecs_of = study.open_codecs(model, made, args, reading)
     document = study.document_of("eval.flow_cut", arguments, args, model, reading)
-    document = study.measured(
-        args, document, model, reading, [made], codecs_of, lambda found: rows_of(dims, made, reading, found)
-    )
+    batches = [study.Batch(model, made, codecs_of)]
+    document = study.measured(args, document, reading, batches, lambda found: rows_of(dims, made, reading, found))
     what = study.what_of(document)
     text = flow_cut_markdown(document, what)
     console.say(text)

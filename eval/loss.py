@@ -47,15 +47,16 @@ def run(arguments: list[str]) -> int:
     strategies = [lossy(strategy) for strategy in dict.fromkeys(parse_strategies(args.strategies))]  # type: ignore[arg-type]
     model, reading = study.open_subject(args)
     dims = FAMILIES[model.family].dims(model.config)
-    batches = [variants(plain_of(one), args.rates, range(args.draws)) for one in strategies]
-    for strategy in (one for batch in batches for one in batch):
+    cases = [variants(plain_of(one), args.rates, range(args.draws)) for one in strategies]
+    for strategy in (one for case in cases for one in case):
         strategy.check(dims)
         strategy.layout(dims, reading.inputs_W.shape[1], args.devices, None)
     codecs_of = study.open_codecs(model, strategies, args, reading)
     document = {**study.document_of("eval.loss", arguments, args, model, reading), "draws": args.draws}
     plain = [plain_of(one) for one in strategies]
     rows = lambda found: rows_of(dims, plain, args.rates, args.draws, reading, found)
-    document = study.measured(args, document, model, reading, batches, codecs_of, rows)
+    batches = [study.Batch(model, case, codecs_of) for case in cases]
+    document = study.measured(args, document, reading, batches, rows)
     what = study.what_of(document)
     text = lost_markdown(document, what)
     console.say(text)
