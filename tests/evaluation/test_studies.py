@@ -44,7 +44,8 @@ def test_flow_cut(place, capsys):
     assert study("flow_cut")([*SMALL, *options, *outputs]) == 0
     rows = rows_of()
     assert [(row["place"], row["every"], row["tensors"]) for row in rows[::2]] == [
-        ("residual", 1, 2), ("residual", 2, 1), ("sums", 1, 6), ("all_kv", 1, 3), ("remote_kv", 1, 3), ("remote_kv", 1, 2),
+        ("residual", 1, 2), ("residual", 2, 1), ("sums", 1, 6), ("all_kv", 1, 3), ("remote_kv", 1, 3),
+        ("remote_kv", 1, 2),
     ]  # fmt: skip
     assert [row["codec"] for row in rows[:2]] == ["int8", "vq:groups=4:size=8"]
     assert {row["bits_per_tensor"] for row in rows if row["codec"].startswith("vq")} == {12}
