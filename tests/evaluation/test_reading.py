@@ -82,7 +82,7 @@ def test_a_model_without_a_head_names_no_class():
 
 
 def test_errors_of_accuracy_are_those_of_pairs():
-    right = [(1, 1), (0, 1), (1, 1), (1, 0)]
+    right = [(1.0, 1.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.0)]
     found = image_figures([ImageDistance(1.0, 1.0, 1.0, a, b) for a, b in right])
     assert (found["accuracy"], found["accuracy_single"], found["accuracy_lost"]) == (0.75, 0.75, 0.0)
     assert found["accuracy_lost_error"] == pytest.approx(np.std([0, 1, 0, -1], ddof=1) / 2)
@@ -112,5 +112,6 @@ def test_beside_another_strategy():
     (beside,) = against(reading, [one], [other])
     assert beside == dataclasses.replace(one, nll_single=60.0)
     assert summarise([beside]).perplexity_ratio == pytest.approx(math.exp(0.3))
-    (seen,) = against(Reading(VIEWS), [ImageDistance(1, 1, 1, 0.0, 1.0)], [ImageDistance(1, 1, 1, 0.0, 1.0)])
-    assert (seen.right, seen.right_single) == (0.0, 0.0)
+    wrong = ImageDistance(1.0, 1.0, 1.0, 0.0, 1.0)
+    (seen,) = against(Reading(VIEWS), [dataclasses.replace(wrong, right=1.0)], [wrong])
+    assert (seen.right, seen.right_single) == (1.0, 0.0)
