@@ -8,8 +8,8 @@
 The places: the residual stream as it enters layers (a cut; with --every also few cuts), the sums that attention and
 feed-forward layer add to it, keys and values of all tokens, keys and values of other devices' tokens. Codebooks of each
 place are learnt from the calibration part of the text, if they are missing: for 256 codewords about a minute each on
-two cores, three for the sums. A row and window takes about 5 s there (SmolLM2-135M, 1024 tokens), a row and view of an
-image of 224 pixels about 0.1 s.
+two cores, three for the sums. A row and window takes about 5 s there (SmolLM2-135M, 1024 tokens) and some 10 s of
+compiling before the first, a row and view of an image of 224 pixels about 0.1 s.
 """
 
 import argparse

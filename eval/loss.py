@@ -7,8 +7,9 @@
 Each strategy is measured without losses and, with every rate, repair and draw, with them. Plain codecs leave a lost
 token out of the softmax or put the mean of what arrived in its place; codecs that predict leave it out or predict it,
 each with a loop that breaks there and with one that is mended later (thinwire.evaluation.lost). Codebooks that are
-missing are learnt first. A row, draw and window takes about 5 s on two cores (SmolLM2-135M, 1024 tokens); with two
-draws and three rates that are 13 passes of a plain strategy and 25 of one that predicts for each window.
+missing are learnt first. A row, draw and window takes about 5 s on two cores (SmolLM2-135M, 1024 tokens), and 10 to
+20 s of compiling before the first; with two draws and three rates that are 13 passes of a plain strategy and 25 of one
+that predicts for each window.
 """
 
 import argparse

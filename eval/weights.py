@@ -5,9 +5,10 @@
     python -m eval.weights --json weights.json --resume             goes on with a run that was broken off
 
 Weights are rounded to nearest, after training: 8 bits by output channel, 4 bits by groups of 32 inputs with a float16
-scale. It is fake quantisation (thinwire.weights.quantised): the arithmetic is float32, so it tells of quality and not
-of time. Codebooks are those of the weights as they were loaded; those that are missing are learnt first. A row and
-window takes about 5 s on two cores (SmolLM2-135M, 1024 tokens), one of an image of 224 pixels about 0.1 s.
+scale, then with 8 bits for embedding and head. It is fake quantisation (thinwire.weights.quantised): the arithmetic is
+float32, so it tells of quality and not of time. Codebooks are those of the weights as they were loaded; those that are
+missing are learnt first. A row and window takes about 5 s on two cores (SmolLM2-135M, 1024 tokens) and some 10 s of
+compiling before the first, one of an image of 224 pixels about 0.1 s.
 
 The SmolLM2-135M of the catalogue is a file of 4-bit weights (asymmetric, groups of 32) to begin with: what is measured
 there is a second rounding.

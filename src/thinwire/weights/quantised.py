@@ -18,6 +18,7 @@ from thinwire.weights.load import LoadedModel
 
 GROUP = 32
 SCALE_BITS = 16
+ENDS_BITS = 8
 # The axes of matrices beside the model's width; arrays of other axes (norms, biases, positions) are left as they are.
 _MATRIX_AXES = {"heads", "kv_heads", "head", "hidden", "vocab", "values", "classes"}
 
@@ -27,7 +28,8 @@ class WeightFormat:
     """Integers that share a scale.
 
     Attributes:
-        bits: of an integer, 2 to 8: −(2^(bits−1) − 1) to 2^(bits−1) − 1.
+        bits: of an integer in the layers, 2 to 8: −(2^(bits−1) − 1) to 2^(bits−1) − 1. Embeddings and heads always
+            have 8, and a scale for each row or channel, as few files of quantised models go lower there.
         group: inputs of an output channel that share a float16 scale; 0: all of them.
 
     Raises:
@@ -43,6 +45,10 @@ class WeightFormat:
         if self.group < 0:
             raise ThinwireError(f"a group of {self.group} weights has no scale; use 0 for whole channels, or more.")
 
+    def at(self, names: tuple[str, ...]) -> "WeightFormat":
+        """The format of an array with these axes."""
+        return self if "layer" in names else WeightFormat(ENDS_BITS)
+
     @property
     def name(self) -> str:
         """Such as ``int8`` or ``int4:group=32``."""
@@ -56,7 +62,7 @@ FORMATS = {8: WeightFormat(8), 4: WeightFormat(4, GROUP)}
 def quantised(model: LoadedModel, form: WeightFormat) -> LoadedModel:
     """The model with its matrices rounded, under a name and a hash of its own: caches never take it for the other."""
     axes = FAMILIES[model.family].param_axes(model.config)
-    params = _with_axes(lambda x, names: _rounded(np.asarray(x, np.float32), names, form), model.params, axes)
+    params = _with_axes(lambda x, names: _rounded(np.asarray(x, np.float32), names, form.at(names)), model.params, axes)
     sha256 = hashlib.sha256(f"{model.sha256} weights {form.name}".encode()).hexdigest()
     return dataclasses.replace(model, name=f"{model.name}, {form.name} weights", params=params, sha256=sha256)
 
@@ -70,9 +76,9 @@ def size_bits(model: LoadedModel, form: WeightFormat | None) -> int:
             return 32 * x.size
         if not _is_matrix(names):
             return 16 * x.size
-        rows = math.prod(x.shape[axis] for axis in _inputs(names))
-        scales = x.size // rows * (-(-rows // form.group) if form.group else 1)
-        return form.bits * x.size + SCALE_BITS * scales
+        own, rows = form.at(names), math.prod(x.shape[axis] for axis in _inputs(names))
+        scales = x.size // rows * (-(-rows // own.group) if own.group else 1)
+        return own.bits * x.size + SCALE_BITS * scales
 
     return sum(jax.tree.leaves(_with_axes(of, model.params, axes)))
 
