@@ -3,11 +3,11 @@
     python -m eval.codecs --mesh --json codecs.json --plot codecs.png
     python -m eval.codecs --bits 120,240 --windows 4                a first look at two rates
     python -m eval.codecs --list                                    the codecs at these bits, and what cannot have them
-    python -m eval.codecs --json codecs.json --resume               goes on with a broken-off run
+    python -m eval.codecs --json codecs.json --resume               goes on with a run that was broken off
 
 Nothing is fine-tuned. Of every kind the codec nearest to --bits is taken, if it is within 8 %; integers and signs need
-more bits than that. Missing codebooks are learnt first, one to four minutes each on two cores (SmolLM2-135M). A
-row and window of 1024 tokens takes about 5 s there, one of an image of 224 pixels about 0.1 s.
+more bits than that. Codebooks that are missing are learnt first, one to four minutes each on two cores (SmolLM2-135M).
+A row and window of 1024 tokens takes about 5 s there, a row and view of an image of 224 pixels about 0.1 s.
 """
 
 import argparse
@@ -54,9 +54,9 @@ def run(arguments: list[str]) -> int:
         strategy.layout(dims, reading.inputs_W.shape[1], args.devices, None)
     codecs_of = study.open_codecs(model, strategies, args, reading)
     document = {**study.document_of("eval.codecs", arguments, args, model, reading), "bits": args.bits}
-    batches = [strategies[a : a + BATCH] for a in range(0, len(strategies), BATCH)]
+    batches = [study.Batch(model, strategies[a : a + BATCH], codecs_of) for a in range(0, len(strategies), BATCH)]
     rows = lambda found: rows_of(dims, strategies, reading, found)
-    document = study.measured(args, document, model, reading, batches, codecs_of, rows)
+    document = study.measured(args, document, reading, batches, rows)
     what = study.what_of(document)
     text = compressors_markdown(document, what)
     console.say(text)

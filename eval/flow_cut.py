@@ -8,8 +8,8 @@
 The places: the residual stream as it enters layers (a cut; with --every also few cuts), the sums that attention and
 feed-forward layer add to it, keys and values of all tokens, keys and values of other devices' tokens. Codebooks of each
 place are learnt from the calibration part of the text, if they are missing: for 256 codewords about a minute each on
-two cores, three for the sums. A row and window takes about 5 s there (SmolLM2-135M, 1024 tokens), a row and view of an
-image of 224 pixels about 0.1 s.
+two cores, three for the sums. A row and window takes about 5 s there (SmolLM2-135M, 1024 tokens) and some 10 s of
+compiling before the first, a row and view of an image of 224 pixels about 0.1 s.
 """
 
 import argparse
@@ -68,9 +68,8 @@ def run(arguments: list[str]) -> int:
         strategy.layout(dims, reading.inputs_W.shape[1], args.devices, None)
     codecs_of = study.open_codecs(model, made, args, reading)
     document = study.document_of("eval.flow_cut", arguments, args, model, reading)
-    document = study.measured(
-        args, document, model, reading, [made], codecs_of, lambda found: rows_of(dims, made, reading, found)
-    )
+    batches = [study.Batch(model, made, codecs_of)]
+    document = study.measured(args, document, reading, batches, lambda found: rows_of(dims, made, reading, found))
     what = study.what_of(document)
     text = flow_cut_markdown(document, what)
     console.say(text)

@@ -7,25 +7,25 @@
 Each strategy is measured without losses and, with every rate, repair and draw, with them. Plain codecs leave a lost
 token out of the softmax or put the mean of what arrived in its place; codecs that predict leave it out or predict it,
 each with a loop that breaks there and with one that is mended later (thinwire.evaluation.lost). Codebooks that are
-missing are learnt first. A row, draw and window takes about 5 s on two cores (SmolLM2-135M, 1024 tokens); with two
-draws and three rates that are 13 passes of a plain strategy and 25 of one that predicts for each window.
+missing are learnt first. A row, draw and window takes about 5 s on two cores (SmolLM2-135M, 1024 tokens), and 10 to
+20 s of compiling before the first; with two draws and three rates that are 13 passes of a plain strategy and 25 of one
+that predicts for each window.
 """
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from typing import Any
 
 from thinwire.cli import console, main, study
 from thinwire.dims import ModelDims
-from thinwire.evaluation.lost import LossySequence, lossy, repairs, variants
+from thinwire.evaluation.lost import lossy, repairs, variants
 from thinwire.evaluation.reading import Found, Reading, against, figures, pooled
 from thinwire.models.families import FAMILIES
 from thinwire.reports.lost import lost_markdown, lost_plot
 from thinwire.reports.plots import save_figure
 from thinwire.reports.sections import write_section
-from thinwire.strategies import Sequence, parse_strategies
+from thinwire.strategies import Strategy, parse_strategies
 
 STRATEGIES = ("sequence:vq:groups=32:size=256", "sequence:quality", "sequence:balanced")
 RATES = (0.0, 0.01, 0.05, 0.1)
@@ -44,18 +44,19 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--draws", type=parse_draws, default=2, metavar="n", help="draws of losses (default: 2)")
     args = parser.parse_args(arguments)
     study.check_arguments(args)
-    strategies = [lossy(strategy) for strategy in dict.fromkeys(parse_strategies(args.strategies))]  # type: ignore[arg-type]
+    strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
+    cases = [variants(strategy, args.rates, range(args.draws)) for strategy in strategies]
     model, reading = study.open_subject(args)
     dims = FAMILIES[model.family].dims(model.config)
-    batches = [variants(plain_of(one), args.rates, range(args.draws)) for one in strategies]
-    for strategy in (one for batch in batches for one in batch):
+    every = [one for case in cases for one in case]
+    for strategy in every:
         strategy.check(dims)
         strategy.layout(dims, reading.inputs_W.shape[1], args.devices, None)
-    codecs_of = study.open_codecs(model, strategies, args, reading)
+    codecs_of = study.open_codecs(model, [*strategies, *every], args, reading)
     document = {**study.document_of("eval.loss", arguments, args, model, reading), "draws": args.draws}
-    plain = [plain_of(one) for one in strategies]
-    rows = lambda found: rows_of(dims, plain, args.rates, args.draws, reading, found)
-    document = study.measured(args, document, model, reading, batches, codecs_of, rows)
+    rows = lambda found: rows_of(dims, strategies, args.rates, args.draws, reading, found)
+    batches = [study.Batch(model, case, codecs_of) for case in cases]
+    document = study.measured(args, document, reading, batches, rows)
     what = study.what_of(document)
     text = lost_markdown(document, what)
     console.say(text)
@@ -92,13 +93,8 @@ def parse_draws(text: str) -> int:
     return int(text)
 
 
-def plain_of(strategy: LossySequence) -> Sequence:
-    """The strategy without losses, as it is written elsewhere."""
-    return Sequence(**{field.name: getattr(strategy, field.name) for field in dataclasses.fields(Sequence)})
-
-
 def rows_of(
-    dims: ModelDims, strategies: Many[Sequence], rates: Many[float], draws: int, reading: Reading, found: Found
+    dims: ModelDims, strategies: Sequence[Strategy], rates: Sequence[float], draws: int, reading: Reading, found: Found
 ) -> list[dict[str, Any]]:
     """A row for each strategy, repair and rate of which anything is known, draws put together."""
     rows = []
@@ -132,7 +128,7 @@ def rows_of(
     return rows
 
 
-def rise_of(reading: Reading, distances: Many[Any], whole: Many[Any]) -> tuple[float, float]:
+def rise_of(reading: Reading, distances: Sequence[Any], whole: Sequence[Any]) -> tuple[float, float]:
     """What is lost beside the same strategy without losses, and its standard error: NaN where pairs do not tell."""
     if reading.measure == "cosine":  # to the single device only
         return figures(reading, distances)["loss"] - figures(reading, whole)["loss"], float("nan")

@@ -61,7 +61,7 @@ def test_a_codec_that_loses_nothing_gives_the_single_device(family, place):
     np.testing.assert_allclose(found, exact_outputs(family), rtol=1e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("family", FAMILY)
+@pytest.mark.parametrize("family", ["llama", "vit"])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_codec_that_loses_something_is_felt_in_every_place(family, place):
     found = outputs(family, injected(place, "int2"))

@@ -1,6 +1,7 @@
 """What the studies under eval/ share: their options, what they read, and a file from which a run goes on."""
 
 import argparse
+import dataclasses
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -166,10 +167,64 @@ def read_done(path: str | Path, document: Mapping[str, Any], reading: Reading, p
         raise ThinwireError(f"{path} is no result of this study ({error!r}): start afresh.") from error
 
 
-Rows = Callable[[Found], list[dict[str, Any]]]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """Strategies that are measured together; what they take of memory is free for the next batch.
+
+    Attributes:
+        codecs_of: the learnt arrays that each strategy needs, by site.
+        label: tells the results of several models apart.
+    """
+
+    model: LoadedModel
+    strategies: Sequence[Strategy]
+    codecs_of: Callable[[Strategy], Codecs]
+    label: str = ""
 
 
-def placed(codecs_of: Callable[[Strategy], Codecs]) -> Callable[[Strategy], Codecs]:
+def named(label: str, strategy: Strategy) -> str:
+    """Under which name the results of a strategy are kept."""
+    return f"{label} {strategy.spec()}" if label else strategy.spec()
+
+
+def measured(
+    args: argparse.Namespace,
+    document: Mapping[str, Any],
+    reading: Reading,
+    batches: Sequence[Batch],
+    rows_of: Callable[[Found], list[dict[str, Any]]],
+) -> dict[str, Any]:
+    """Measures all batches and keeps the rows in the file that --json names, after every input.
+
+    Args:
+        rows_of: makes rows of all that is found so far, by name; strategies of which nothing is known yet have none.
+
+    Returns:
+        The document with its rows.
+    """
+    found: Found = read_done(args.json, document, reading) if args.resume else {}
+    where = make_mesh(args.devices) if args.mesh else args.devices
+    whole = lambda: {**document, "rows": rows_of(found), "distances": written(found)}
+    for i, batch in enumerate(batches):
+        names = {strategy.spec(): named(batch.label, strategy) for strategy in batch.strategies}
+        done = {spec: found.get(name, []) for spec, name in names.items()}
+        if all(len(of) >= len(reading.inputs_W) for of in done.values()):
+            continue
+
+        def keep(now: Found, names=names) -> None:
+            found.update({names[spec]: of for spec, of in now.items()})
+            if args.json is not None:
+                write_json(args.json, whole())
+
+        codecs_of = batch.codecs_of if args.mesh else _placed(batch.codecs_of)
+        with console.progress(f"reading, part {i + 1} of {len(batches)}", len(reading.inputs_W)) as bar:
+            keep(read_by(batch.model, batch.strategies, where, reading, codecs_of, None, done, keep, bar.update))
+    if args.json is not None:
+        write_json(args.json, whole())
+    return whole()
+
+
+def _placed(codecs_of: Callable[[Strategy], Codecs]) -> Callable[[Strategy], Codecs]:
     """The same arrays, on the device once for all strategies that share them."""
     kept: dict[int, tuple[Codecs, Codecs]] = {}  # those given are held, so that no other object gets their number
 
@@ -180,46 +235,3 @@ def placed(codecs_of: Callable[[Strategy], Codecs]) -> Callable[[Strategy], Code
         return kept[id(given)][1]
 
     return of
-
-
-def measured(
-    args: argparse.Namespace,
-    document: Mapping[str, Any],
-    model: LoadedModel,
-    reading: Reading,
-    batches: Sequence[Sequence[Strategy]],
-    codecs_of: Callable[[Strategy], Codecs],
-    rows_of: Rows,
-    more: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Measures all strategies and keeps the rows in the file that --json names, after every input.
-
-    Args:
-        batches: strategies that are measured together; what one batch takes of memory is free for the next.
-        rows_of: makes rows of all that is found so far; strategies of which nothing is known yet have none.
-        more: what else the file holds.
-
-    Returns:
-        The document with its rows.
-    """
-    found: Found = read_done(args.json, document, reading) if args.resume else {}
-    where = make_mesh(args.devices) if args.mesh else args.devices
-    codecs_of = codecs_of if args.mesh else placed(codecs_of)
-
-    def whole(now: Found) -> dict[str, Any]:
-        return {**document, **(more or {}), "rows": rows_of(now), "distances": written(now)}
-
-    for i, batch in enumerate(batches):
-        names = {strategy.spec() for strategy in batch}
-        others = {spec: of for spec, of in found.items() if spec not in names}
-        keep = lambda now, others=others: args.json and write_json(args.json, whole({**others, **now}))
-        done = {spec: of for spec, of in found.items() if spec in names}
-        if all(len(done.get(spec, ())) >= len(reading.inputs_W) for spec in names):
-            continue
-        with console.progress(f"reading, part {i + 1} of {len(batches)}", len(reading.inputs_W)) as bar:
-            now = read_by(model, batch, where, reading, codecs_of, None, done, keep, bar.update)
-        found = {**others, **now}
-    document = whole(found)
-    if args.json is not None:
-        write_json(args.json, document)
-    return document

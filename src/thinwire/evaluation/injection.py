@@ -58,7 +58,7 @@ class Injected(Single):
         params = scope.codecs.get(site, {})
         with jax.named_scope("there_and_back"):
             payload = self.codec.encode(params, x_TD)
-            seen_TD = self.codec.decode(params, payload, *x_TD.shape).astype(x_TD.dtype)
+            seen_TD = self.codec.decode(params, payload, x_TD.shape[0], x_TD.shape[1]).astype(x_TD.dtype)
         exact = int(scope.setting.dims.causal)
         return jnp.concatenate([x_TD[:exact], seen_TD[exact:]])
 

@@ -19,7 +19,7 @@ from thinwire.attention.call import AttentionCall
 from thinwire.codecs import Predictive
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
-from thinwire.strategies import Sequence
+from thinwire.strategies import Sequence, Strategy
 from thinwire.strategies.base import LayerScope
 from thinwire.wire import collectives
 
@@ -148,7 +148,7 @@ class LossySequence(Sequence):
         return jnp.broadcast_to((weight_R[:, None] * seen_RD).sum(axis=0), seen_RD.shape)
 
 
-def lossy(strategy: Sequence, **options: Any) -> LossySequence:
+def lossy(strategy: Strategy, **options: Any) -> LossySequence:
     """A strategy with losses; ``options`` are ``rate``, ``repair``, ``loop`` and ``draw``.
 
     Raises:
@@ -159,7 +159,7 @@ def lossy(strategy: Sequence, **options: Any) -> LossySequence:
     return LossySequence(**{f.name: getattr(strategy, f.name) for f in dataclasses.fields(Sequence)}, **options)
 
 
-def repairs(strategy: Sequence) -> list[dict[str, str]]:
+def repairs(strategy: Strategy) -> list[dict[str, str]]:
     """Every way in which losses of this strategy can be repaired, as options of ``lossy``."""
     if strategy.codec.predicts:
         broken, mended = ({"loop": loop} for loop in LOOPS)
@@ -167,7 +167,7 @@ def repairs(strategy: Sequence) -> list[dict[str, str]]:
     return [{"repair": "mask"}, {"repair": "mean"}]
 
 
-def variants(strategy: Sequence, rates: Many[float], draws: Many[int]) -> list[LossySequence]:
+def variants(strategy: Strategy, rates: Many[float], draws: Many[int]) -> list[LossySequence]:
     """A strategy without losses once, and with each rate, repair and draw."""
     made = [
         lossy(strategy, rate=rate, draw=draw, **options)

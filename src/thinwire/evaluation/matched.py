@@ -68,23 +68,24 @@ def kinds(dim: int, knows_tokens: bool = True) -> dict[str, list[Codec]]:
     """Codecs of many rates by kind; some may not fit rows of this width."""
     divisors = [groups for groups in range(1, dim + 1) if dim % groups == 0]
     blocks = sorted({32, 64, 128, dim})
-    plain: dict[str, list[Codec]] = {f"int{b}": [BlockInt(b, block) for block in blocks] for b in (8, 4, 2)}
+    made: dict[str, list[Codec]] = {f"int{b}": [BlockInt(b, block) for block in blocks] for b in (8, 4, 2)}
     for size in VQ_SIZES:
-        plain[f"vq, {size} codewords"] = [GroupedVQ(groups, size) for groups in divisors]
+        made[f"vq, {size} codewords"] = [GroupedVQ(groups, size) for groups in divisors]
     for size, stages in RVQ_SIZES:
-        plain[f"rvq, {stages} x {size}"] = [ResidualVQ(groups, size, stages) for groups in divisors]
+        made[f"rvq, {stages} x {size}"] = [ResidualVQ(groups, size, stages) for groups in divisors]
     for b in (16, 8):
-        plain[f"topk, {b} bits"] = [TopK(keep, b) for keep in range(1, dim + 1)]
+        made[f"topk, {b} bits"] = [TopK(keep, b) for keep in range(1, dim + 1)]
     for b in (8, 4):
-        plain[f"lowrank, {b} bits"] = [LowRank(dims, b) for dims in range(1, dim + 1)]
+        made[f"lowrank, {b} bits"] = [LowRank(dims, b) for dims in range(1, dim + 1)]
     for levels in FSQ_LEVELS:
-        plain[f"fsq, {levels} levels"] = [FSQ(dims, levels) for dims in range(1, dim + 1)]
-    plain["sign"] = [Sign(block) for block in blocks]
+        made[f"fsq, {levels} levels"] = [FSQ(dims, levels) for dims in range(1, dim + 1)]
+    made["sign"] = [Sign(block) for block in blocks]
     for b in (16, 8):
-        plain[f"means, {b} bits"] = [SegmentMeans(length, b) for length in range(1, 257)]
-    rank = {} if knows_tokens else {"rank": 0}
-    after = {f"predict+{kind}": [Predictive(codec, **rank) for codec in plain[kind]] for kind in PREDICTED}
-    return plain | after
+        made[f"means, {b} bits"] = [SegmentMeans(length, b) for length in range(1, 257)]
+    predicted = lambda codec: Predictive(codec) if knows_tokens else Predictive(codec, rank=0)
+    for kind in PREDICTED:
+        made[f"predict+{kind}"] = [predicted(codec) for codec in made[kind]]
+    return made
 
 
 def chosen(dim: int, rates: list[float], tolerance: float = TOLERANCE, knows_tokens: bool = True) -> list[Codec]:

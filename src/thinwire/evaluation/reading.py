@@ -47,8 +47,8 @@ class Reading:
         return "cosine" if self.labels_W is None else "accuracy"
 
     @property
-    def kind(self) -> type[Distance] | type[ImageDistance]:
-        """What is found of each input."""
+    def kind(self) -> Callable[..., Distance | ImageDistance]:
+        """Makes what is found of each input."""
         return ImageDistance if self.images else Distance
 
 
@@ -97,11 +97,14 @@ def pooled(reading: Reading, several: Sequence[Sequence[Any]]) -> list[Any]:
         mean = lambda name, ones: float(np.mean([getattr(one, name) for one in ones]))
         names = [field.name for field in dataclasses.fields(ImageDistance)]
         return [ImageDistance(*(mean(name, ones) for name in names)) for ones in zip(*several, strict=True)]
-    together = []
-    for ones in zip(*several, strict=True):
-        sums = [sum(column) for column in zip(*(dataclasses.astuple(one)[:-1] for one in ones), strict=True)]
-        together.append(Distance(*sums, max(one.max_abs for one in ones)))
-    return together
+    added = [field.name for field in dataclasses.fields(Distance) if field.name != "max_abs"]
+    return [
+        Distance(
+            **{name: sum(getattr(one, name) for one in ones) for name in added},
+            max_abs=max(one.max_abs for one in ones),
+        )
+        for ones in zip(*several, strict=True)
+    ]
 
 
 def against(reading: Reading, distances: Sequence[Any], others: Sequence[Any]) -> list[Any]:
@@ -121,5 +124,5 @@ def written(found: Mapping[str, Sequence[Any]]) -> dict[str, list[tuple]]:
 
 def unwritten(reading: Reading, found: Mapping[str, Sequence[Sequence[Any]]]) -> Found:
     """What ``written`` wrote, read again: JSON has no NaN, null stands for it."""
-    number = lambda value: math.nan if value is None else value
+    number: Callable[[Any], Any] = lambda value: math.nan if value is None else value
     return {spec: [reading.kind(*map(number, one)) for one in distances] for spec, distances in found.items()}

@@ -48,14 +48,21 @@ def compressors_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = 
         axes.text(max(0.0, 100 * row["loss"]), i, text, va="center", fontsize=8, color=theme.ink)
     for row in dropped:
         axes.axvline(
-            100 * row["loss"], color=theme.faint, linestyle=":" if row["predicts"] else "--", label=row["codec"]
+            100 * row["loss"],
+            color=theme.faint,
+            linestyle=":" if row["predicts"] else "--",
+            label=row["codec"],
+            zorder=1,
         )
     if dropped:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink, loc="lower right")
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=8.5, labelcolor=theme.ink
+        )
     axes.set_yticks(list(at), [name_of(row) for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("symlog", linthresh=1.0)
-    axes.margins(x=0.25)
+    right = max([1.0, *(100 * row["loss"] for row in document["rows"])])
+    axes.set_xlim(min([0.0, *(150 * row["loss"] for row in rows)]), right * 30)  # room for what is written
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     axes.set_xlabel(LOSSES[document["measure"]][1])
     return figure

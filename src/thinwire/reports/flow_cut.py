@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.plots import LIGHT, Theme
@@ -93,13 +93,13 @@ def flow_cut_markdown(document: Mapping[str, Any], what: str) -> str:
 
 def flow_cut_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = LIGHT) -> Figure:
     """Loss over bits a tensor, and over bits of the whole model; a line a place."""
-    figure = Figure(figsize=(11.0, 5.2), facecolor=theme.paper)
+    figure = Figure(figsize=(11.0, 5.8), facecolor=theme.paper)
     FigureCanvasAgg(figure)
     title = "The same compressor in several places"
     figure.text(0.012, 0.98, title, fontsize=13, fontweight="bold", color=theme.ink, ha="left", va="top")
     figure.text(0.012, 0.92, subtitle, fontsize=9.5, color=theme.faint, ha="left", va="top")
     panels = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.85, bottom=0.115, wspace=0.06)
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.86, bottom=0.2, wspace=0.06)
     rows = document["rows"]
     for axes, x, words in (
         (panels[0], "bits_per_tensor", "bits of a token in each coded tensor"),
@@ -113,8 +113,17 @@ def flow_cut_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = LIG
             )
         _dress(axes, words, theme)
     panels[0].set_ylabel(LOSSES[document["measure"]][1], color=theme.ink)
-    panels[0].legend(frameon=False, fontsize=8.5, labelcolor=theme.ink, loc="upper right")
+    legend_below(figure, panels[0], theme)
     return figure
+
+
+def legend_below(figure: Figure, axes: Axes, theme: Theme, columns: int = 3) -> None:
+    """What the lines are, under the picture, where they cover none."""
+    lines, names = axes.get_legend_handles_labels()
+    figure.legend(
+        lines, names, loc="lower left", bbox_to_anchor=(0.07, 0.005), ncols=columns, frameon=False, fontsize=8.5,
+        labelcolor=theme.ink,
+    )  # fmt: skip
 
 
 def _dress(axes: Axes, words: str, theme: Theme) -> None:
@@ -129,6 +138,8 @@ def _dress(axes: Axes, words: str, theme: Theme) -> None:
     axes.spines["bottom"].set_color(theme.faint)
     axes.tick_params(colors=theme.faint, labelsize=9, length=0)
     axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 1)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g} %" if value else "equal"))
     axes.set_xlabel(words, color=theme.ink)

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from thinwire.reports.flow_cut import LOSSES, loss_of
+from thinwire.reports.flow_cut import LOSSES, legend_below, loss_of
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.plots import LIGHT, Theme, canvas
 from thinwire.reports.rows import Row
@@ -61,12 +61,13 @@ def lost_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = LIGHT) 
     rows: Sequence[Row] = document["rows"]
     names = list(dict.fromkeys((row["strategy"], repair_of(row)) for row in rows if row["rate"]))
     for i, (strategy, repair) in enumerate(names):
+        codec = strategy.removeprefix("sequence:")
         line = [row for row in rows if row["strategy"] == strategy and (not row["rate"] or repair_of(row) == repair)]
         line.sort(key=lambda row: row["rate"])
         axes.errorbar(
             [100 * row["rate"] for row in line], [100 * row["loss"] for row in line],
             [100 * (row["loss_error"] or 0.0) for row in line], color=theme.palette[i % len(theme.palette)], marker="o",
-            markersize=6, linewidth=1.4, elinewidth=0.8, capsize=2, label=f"{strategy}: {repair}",
+            markersize=6, linewidth=1.4, elinewidth=0.8, capsize=2, label=f"{codec}: {repair}",
         )  # fmt: skip
     axes.axhline(0, color=theme.ink, linewidth=1.2, zorder=1)
     axes.set_xlabel("codes lost")
@@ -74,5 +75,7 @@ def lost_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = LIGHT) 
     percent = FuncFormatter(lambda value, _: f"{value:g} %")
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
-    axes.legend(frameon=False, fontsize=8, labelcolor=theme.ink, loc="upper left")
+    figure.set_figheight(6.2)
+    figure.subplots_adjust(bottom=0.1 + 0.036 * -(-len(names) // 2))
+    legend_below(figure, axes, theme, columns=2)
     return figure

@@ -43,8 +43,8 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gat
     here_C = None if here_OR is None else join(jnp.ones(len(k_TKd), bool), here_OR)
     if not layout.valid_NR.all():
         row_T = jnp.asarray(_rows_with_tokens(layout))[me]
-        pick = lambda x_C: None if x_C is None else jnp.take(x_C, row_T, axis=0, mode="clip")
-        k_CKd, v_CKd, here_C = pick(k_CKd), pick(v_CKd), pick(here_C)
+        pick = lambda x_C: jnp.take(x_C, row_T, axis=0, mode="clip")
+        k_CKd, v_CKd, here_C = pick(k_CKd), pick(v_CKd), None if here_C is None else pick(here_C)
     attend = lambda q_THd: finish(partial_attention(q_THd, k_CKd, v_CKd, here_C, call.scale))
     return strategy.each_row(scope, attend, q_THd)
 

@@ -245,7 +245,7 @@ class Sequence(Strategy):
         """The site that is coded."""
         return self.sites(scope.setting.dims)[0]
 
-    def start(self, setting: Setting, inputs, shared: CodecParams):
+    def start(self, setting: Setting, inputs, shared: CodecParams) -> Any:
         """For codecs that predict: what the tokens tell of every device's rows, and room for the layer below's."""
         if not self.codec.predicts:
             return ()

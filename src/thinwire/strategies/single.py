@@ -43,7 +43,7 @@ class Single(Strategy):
         rows = layout.tokens * (dims.row_flops() + dims.kv_flops())
         return (rows + dims.pair_flops() * layout.visible_pairs(dims.causal)[0],)
 
-    def sites_coded(self):
+    def sites_coded(self) -> bool:
         """Nothing is sent, so no codec is named."""
         return False
 
