@@ -17,7 +17,6 @@ from thinwire.errors import ThinwireError
 from thinwire.training import checkpoint_files as files
 from thinwire.training.checkpoints import Checkpoints, DamagedCheckpointError, about, latest, restore
 
-
 SIZE = 6000  # of the largest array, which the format keeps apart from the others
 
 
@@ -301,10 +300,10 @@ def truncate(folder):
 
 def flip(folder):
     """One bit of an array, as a bad disk would."""
-    path = largest(folder)
+    some = np.arange(SIZE, dtype=np.float32)[500:510].tobytes()
+    (path,) = (path for path in (folder / files.ARRAYS).rglob("*") if path.is_file() and some in path.read_bytes())
     data = bytearray(path.read_bytes())
-    at = data.index(np.arange(SIZE, dtype=np.float32)[500:510].tobytes())
-    data[at] ^= 1
+    data[data.index(some)] ^= 1
     path.write_bytes(data)
 
 
