@@ -43,8 +43,8 @@ def reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
-        if code := re.search(r"os_error_code='(\d+)'|\(os error (\d+)\)", str(cause)):
-            return os.strerror(int(code.group(1) or code.group(2)))
+        if code := re.search(r"(?:os_error_code='|os error |Os { code: )(\d+)", str(cause)):
+            return os.strerror(int(code.group(1)))
         cause = cause.__cause__ or cause.__context__
     return (str(error).splitlines() or [type(error).__name__])[0]
 

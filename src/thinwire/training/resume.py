@@ -26,7 +26,7 @@ def describe(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
         data: what it learns from, with hashes.
     """
     versions = {"thinwire": metadata.version("thinwire"), "jax": jax.__version__}
-    settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+    settings = config if isinstance(config, Mapping) else dataclasses.asdict(config)
     return {"config": _as_json(settings), "data": _as_json(data), "versions": versions}
 
 
