@@ -340,7 +340,7 @@ def test_damage_is_told_and_the_newest_whole_checkpoint_named(tmp_path, harm, sa
     with pytest.raises(DamagedCheckpointError, match=says) as caught:
         restore(tmp_path, None, state(0))
     assert f"the checkpoint of step 3 in {tmp_path} is damaged" in str(caught.value)
-    assert "go on from step 2, the newest before it that is whole" in str(caught.value)
+    assert "remove step-000000003 to go on from step 2, the newest before it that is whole" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
     with Checkpoints(tmp_path) as checkpoints:

@@ -10,10 +10,21 @@ import jax
 
 from thinwire.errors import ThinwireError
 
-# Settings that a resumed run may change, whatever part of the configuration they are in: how long it goes on, what it
-# tells of itself, what it keeps. None of them alters a step.
+# Settings that a resumed run may change, whatever part of the configuration they are in: how long it goes on (what is
+# left of a schedule is stretched), when it is looked at, what it keeps and where.
 MAY_CHANGE = frozenset(
-    {"steps", "log_every", "eval_every", "save_every", "keep", "keep_every", "tensorboard", "out", "folder", "resume"}
+    {
+        "steps",
+        "log_every",
+        "save_every",
+        "evaluate_every",
+        "keep",
+        "keep_every",
+        "tensorboard",
+        "resume",
+        "folder",
+        "out",
+    }
 )
 _SHOWN = 6  # differences in one sentence
 
