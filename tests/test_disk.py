@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_the_log_is_quiet_until_the_last_thread_is_done():
         thread.join()
         assert not logger.isEnabledFor(logging.CRITICAL)
     assert logger.level == level
+
+
+def test_only_late_callbacks_are_dropped(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    for _ in range(2):  # the second time finds it done
+        with disk.quiet():
+            pass
+    hook = sys.unraisablehook
+    event = lambda error, where=None: SimpleNamespace(exc_value=error, object=where)
+    hook(event(RuntimeError("Event loop is closed")))
+    others = [event(RuntimeError("x")), event(ValueError("Event loop is closed")), event(RuntimeError("Event loop"), 1)]
+    for other in others:
+        hook(other)
+    assert told == others
 
 
 def test_a_lock_is_another_process_s_until_that_is_dead(tmp_path):

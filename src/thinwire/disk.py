@@ -3,10 +3,12 @@
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 _LEVELS: list[int] = []  # the log's level when each of those came who want it quiet now
 _LEVELS_LOCK = threading.Lock()
@@ -18,6 +20,7 @@ def quiet() -> Iterator[None]:
 
     Several threads may want this at once: the log speaks again when the last of them is done.
     """
+    _drop_late_callbacks()
     logger = logging.getLogger("absl")
     with _LEVELS_LOCK:
         _LEVELS.append(logger.level)
@@ -29,6 +32,24 @@ def quiet() -> Iterator[None]:
             level = _LEVELS.pop()
             if not _LEVELS:
                 logger.setLevel(level)
+
+
+class _UnlessLate:
+    """Tells of exceptions that nobody can catch as before, but for those of late callbacks."""
+
+    def __init__(self, tell: Callable[[Any], object]):
+        self._tell = tell
+
+    def __call__(self, unraisable: Any) -> None:
+        late = isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"
+        if not (late and unraisable.object is None):
+            self._tell(unraisable)
+
+
+def _drop_late_callbacks() -> None:
+    """From now on: when one array of many fails, the others' callbacks come late and find their event loop closed."""
+    if not isinstance(sys.unraisablehook, _UnlessLate):
+        sys.unraisablehook = _UnlessLate(sys.unraisablehook)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -300,10 +300,10 @@ def truncate(folder):
 
 def flip(folder):
     """One bit of an array, as a bad disk would."""
-    path = largest(folder)
+    some = np.arange(SIZE, dtype=np.float32)[500:510].tobytes()
+    (path,) = (path for path in (folder / files.ARRAYS).rglob("*") if path.is_file() and some in path.read_bytes())
     data = bytearray(path.read_bytes())
-    at = data.index(np.arange(SIZE, dtype=np.float32)[500:510].tobytes())
-    data[at] ^= 1
+    data[data.index(some)] ^= 1
     path.write_bytes(data)
 
 
@@ -340,7 +340,7 @@ def test_damage_is_told_and_the_newest_whole_checkpoint_named(tmp_path, harm, sa
     with pytest.raises(DamagedCheckpointError, match=says) as caught:
         restore(tmp_path, None, state(0))
     assert f"the checkpoint of step 3 in {tmp_path} is damaged" in str(caught.value)
-    assert "go on from step 2, the newest before it that is whole" in str(caught.value)
+    assert "remove step-000000003 to go on from step 2, the newest before it that is whole" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
     with Checkpoints(tmp_path) as checkpoints:

@@ -1,10 +1,10 @@
 """The curve of a run: every record at once, no step twice after a resumption, TensorBoard's files."""
 
-import builtins
 import errno
 import json
 import os
 import struct
+import sys
 import warnings
 from pathlib import Path
 
@@ -142,30 +142,37 @@ def test_tensorboard_reads_the_same(tmp_path):
     with MetricsLog(tmp_path, tensorboard=True) as curve:
         curve.scalars(1, {"loss": 0.5, "rate": 0.25})
         curve.histograms(2, {"usage": np.array([0, 1, 1, 5]), "none": np.zeros(0)})
-        found, _ = events(tmp_path)  # flushed
-        assert found[:2] == [(1, "loss", 0.5), (1, "rate", 0.25)]
-    (*_, (step, name, histogram)), restarts = events(tmp_path)
+        found, restarts = events(tmp_path)  # at once
+    (*scalars, (step, name, histogram)) = found
+    assert scalars == [(1, "loss", 0.5), (1, "rate", 0.25)]
     assert (step, name, histogram.num, histogram.max) == (2, "usage", 4, 5)
-    assert len(found) == 3
     assert restarts == []
+    assert events(tmp_path)[0] == found
 
 
 def test_tensorboard_forgets_what_is_after_the_step(tmp_path):
     filled(tmp_path, tensorboard=True)
     with MetricsLog(tmp_path, tensorboard=True, after=3) as curve:
         curve.scalars(4, {"loss": 0.0})
-    assert events(tmp_path)[1] == [4]
+    found, restarts = events(tmp_path)
+    assert [step for step, *_ in found] == [1, 2, 3, 4, 5, 4]  # the first file is as it was, whatever the second
+    assert restarts == [4]
+
+
+def test_tensorboard_on_a_full_disk(tmp_path, monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with MetricsLog(tmp_path, tensorboard=True) as curve, monkeypatch.context() as change:
+        change.setattr(curve._events._writer, "flush", full)
+        with pytest.raises(ThinwireError, match="No space left on device; make room"):
+            curve.scalars(1, {"loss": 1.0})
+    assert steps(tmp_path) == [1]
 
 
 def test_tensorboard_without_its_library(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.startswith("tensorboardX"):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.delitem(sys.modules, "tensorboardX.summary", raising=False)
     with pytest.raises(ThinwireError, match=r"pip install 'thinwire\[tensorboard\]', or do without"):
         MetricsLog(tmp_path / "run", tensorboard=True)
     assert list(tmp_path.iterdir()) == []

@@ -107,7 +107,7 @@ def _damaged(folder: Path, step: int, error: DamagedError) -> DamagedCheckpointE
     way_out = (
         "none before it is whole, so begin anew in another folder"
         if instead is None
-        else f"go on from step {instead}, the newest before it that is whole"
+        else f"remove {files.path_of(folder, step).name} to go on from step {instead}, the newest before it that is whole"
     )
     return DamagedCheckpointError(
         f"the checkpoint of step {step} in {folder} is damaged ({error}): {way_out}.", instead

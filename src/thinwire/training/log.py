@@ -3,10 +3,11 @@
 A resumed run first cuts off what was told after the step that it goes on from, so that no step is there twice.
 """
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,7 @@ from jaxtyping import Array, Shaped
 from thinwire.codebooks.folders import reason
 from thinwire.disk import write_whole
 from thinwire.errors import ThinwireError
+from thinwire.training.events import EventFile, library
 
 FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
 BINS = 32  # of a histogram in the JSON file
@@ -64,7 +66,8 @@ class MetricsLog:
     def __init__(self, folder: str | Path, tensorboard: bool = False, after: int | None = None):
         self.path = Path(folder) / FILE
         self._events = None
-        writer = _events_writer() if tensorboard else None
+        if tensorboard:
+            library()  # whether it is there
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
@@ -73,10 +76,9 @@ class MetricsLog:
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:
             raise self._unwritable(error) from error
-        if writer is not None:
-            purge = None if after is None else after + 1  # what TensorBoard has read of later steps is forgotten
+        if tensorboard:
             try:
-                self._events = writer(logdir=str(self.path.parent / TENSORBOARD), purge_step=purge)
+                self._events = EventFile(self.path.parent / TENSORBOARD, after)
             except OSError as error:
                 self._file.close()
                 raise self._unwritable(error) from error
@@ -99,9 +101,7 @@ class MetricsLog:
         numbers = {name: float(value) for name, value in values.items()}
         self._write(step, {name: value if math.isfinite(value) else None for name, value in numbers.items()})
         if self._events is not None:
-            for name, value in numbers.items():
-                self._events.add_scalar(name, value, step)
-            self._events.flush()
+            self._told(self._events.scalars, step, numbers)
 
     def histograms(self, step: int, values: Mapping[str, Values]) -> None:
         """Tells how values are spread, such as how often each codeword of a codebook was used.
@@ -120,16 +120,14 @@ class MetricsLog:
             told[name] = {"counts": counts.tolist(), "edges": edges.tolist()}
         self._write(step, {"histograms": told}, ())
         if self._events is not None:
-            for name, array in finite.items():
-                if array.size:
-                    self._events.add_histogram(name, array, step)
-            self._events.flush()
+            self._told(self._events.histograms, step, finite)
 
     def close(self) -> None:
         """Closes the files."""
         self._file.close()
         if self._events is not None:
-            self._events.close()
+            with contextlib.suppress(OSError):  # of a full disk, which has been told
+                self._events.close()
 
     def _cut(self, after: int | None) -> None:
         old = self.path.read_bytes()
@@ -157,16 +155,11 @@ class MetricsLog:
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def _told(self, tell: Callable[[int, Mapping[str, Any]], None], step: int, values: Mapping[str, Any]) -> None:
+        try:
+            tell(int(step), values)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def _unwritable(self, error: OSError) -> ThinwireError:
         return ThinwireError(f"{self.path} cannot be written: {reason(error)}; make room or name another folder.")
-
-
-def _events_writer() -> Any:
-    """TensorBoard's writer, of a library that is not installed with Thinwire."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ThinwireError(
-            "a log for TensorBoard needs the package tensorboardX: pip install 'thinwire[tensorboard]', or do without."
-        ) from error
-    return SummaryWriter

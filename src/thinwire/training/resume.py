@@ -10,10 +10,21 @@ import jax
 
 from thinwire.errors import ThinwireError
 
-# Settings that a resumed run may change, whatever part of the configuration they are in: how long it goes on, what it
-# tells of itself, what it keeps. None of them alters a step.
+# Settings that a resumed run may change, whatever part of the configuration they are in: how long it goes on (what is
+# left of a schedule is stretched), when it is looked at, what it keeps and where.
 MAY_CHANGE = frozenset(
-    {"steps", "log_every", "eval_every", "save_every", "keep", "keep_every", "tensorboard", "out", "folder", "resume"}
+    {
+        "steps",
+        "log_every",
+        "save_every",
+        "evaluate_every",
+        "keep",
+        "keep_every",
+        "tensorboard",
+        "resume",
+        "folder",
+        "out",
+    }
 )
 _SHOWN = 6  # differences in one sentence
 
@@ -26,7 +37,7 @@ def describe(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
         data: what it learns from, with hashes.
     """
     versions = {"thinwire": metadata.version("thinwire"), "jax": jax.__version__}
-    settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+    settings = config if isinstance(config, Mapping) else dataclasses.asdict(config)
     return {"config": _as_json(settings), "data": _as_json(data), "versions": versions}
 
 
