@@ -104,10 +104,11 @@ def _chosen(folder: Path, step: int | None) -> int:
 def _damaged(folder: Path, step: int, error: DamagedError) -> DamagedCheckpointError:
     before = [other for other in files.steps_in(folder) if other < step]
     instead = next((other for other in reversed(before) if _whole(folder, other)), None)
+    place = files.path_of(folder, step).name
     way_out = (
         "none before it is whole, so begin anew in another folder"
         if instead is None
-        else f"remove {files.path_of(folder, step).name} to go on from step {instead}, the newest before it that is whole"
+        else f"remove {place} to go on from step {instead}, the newest before it that is whole"
     )
     return DamagedCheckpointError(
         f"the checkpoint of step {step} in {folder} is damaged ({error}): {way_out}.", instead
