@@ -29,6 +29,7 @@ PARTS = (
     "sequence:balanced:rotate=none",
 )
 _QUALITY = "eval.quality --mesh"
+_RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights")
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
     "another-kind": f"{_QUALITY} --text moby-dick --windows 16 --strategies {PRESETS}",
@@ -42,6 +43,10 @@ SECTIONS = {
     "embeddings": "eval.embeddings",
     "features": "eval.features",
     "continuations": "eval.continuations --strategies sequence:quality --prompt-tokens 256",
+    "flow-cut": "eval.flow_cut --windows 8 --plot docs/flow_cut.png",
+    "compressors": "eval.codecs --windows 8 --plot docs/compressors.png",
+    "loss": "eval.loss --windows 8 --plot docs/loss.png",
+    "weights": "eval.weights --windows 8",
 }
 CODEBOOKS = {"quality": "configs/smollm2_codebooks.py", "parts": "configs/smollm2_parts.py"}
 
@@ -77,7 +82,7 @@ def commands(name: str, docs: str, out: Path) -> list[list[str]]:
     place = out / f"{name}.json"
     measure = ["-m", *shlex.split(SECTIONS[name]), "--docs", docs, "--section", name, "--json", str(place)]
     if place.exists():
-        if not SECTIONS[name].startswith(_QUALITY):
+        if not SECTIONS[name].startswith(_RESUMABLE):
             return []
         measure.append("--resume")
     learn = ["-m", "train.codebooks", CODEBOOKS[name]] if name in CODEBOOKS and not place.exists() else None

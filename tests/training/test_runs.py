@@ -84,6 +84,7 @@ def test_images_are_learnt_and_then_with_coded_context(bright_quarters, from_scr
     assert len(rows) == 1 + 2 * 4
 
 
+@pytest.mark.thorough
 def test_what_was_learnt_runs_as_any_model_does(bright_quarters, from_scratch, tmp_path):
     """The batched accuracy is that of engines, image by image."""
     from thinwire.evaluation.accuracy import logits_of_images
@@ -99,6 +100,7 @@ def test_what_was_learnt_runs_as_any_model_does(bright_quarters, from_scratch, t
         np.testing.assert_allclose(classify(model.params, engine.logits(rows_TP)), logits, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_one_thing_is_changed_at_a_time(bright_quarters, from_scratch, tmp_path, monkeypatch):
     config = coded_run(bright_quarters, from_scratch, tmp_path, optimiser=Optimiser(rate=1e-3, steps=2, warmup=1))
     monkeypatch.setattr(ablate, "read_config", lambda kind, arguments, prog: config)
@@ -150,6 +152,7 @@ def text_run(text, folder, **changes):
     return dataclasses.replace(config, **changes)
 
 
+@pytest.mark.thorough
 def test_text_is_learnt_from_scratch_and_then_with_coded_context(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog. " * 100)

@@ -6,17 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from thinwire.training.adapters import LoRA
-from training_setups import image_setup, images, largest_difference, state_of, text_setup, texts
 
 import tiny
 from thinwire.errors import ThinwireError
 from thinwire.training import loop
+from thinwire.training.adapters import LoRA
 from thinwire.training.loop import Pace
 from thinwire.training.place import Place
 from thinwire.training.recipe import Recipe
 from thinwire.training.trainable import low_rank, nothing
 from thinwire.wire.spmd import make_mesh
+from training_setups import image_setup, images, largest_difference, state_of, text_setup, texts
 
 VQ = "sequence:vq:groups=4:size=16"
 
@@ -35,7 +35,10 @@ def losses(setup, batches, place=None, parts=1, steps=None, batch=4):
     [
         Recipe("single", devices=(1,), noise=0.0),
         Recipe(VQ, devices=(2, 3), splits=1),
-        Recipe("sequence:pvq:groups=4:size=16:rank=8", devices=(2,), codebooks="gradient", noise=0.0),
+        pytest.param(
+            Recipe("sequence:pvq:groups=4:size=16:rank=8", devices=(2,), codebooks="gradient", noise=0.0),
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=lambda recipe: recipe.strategy,
 )
@@ -47,12 +50,14 @@ def test_text_is_learnt(recipe):
     assert int(state.step) == 25
 
 
+@pytest.mark.thorough
 def test_images_are_learnt_with_a_class_token_on_each_device():
     setup = image_setup(Recipe(VQ, devices=(3,), covariance="full"), steps=30, rate=3e-3)
     found, _ = losses(setup, images(setup, 16), batch=16)
     assert found[-3:].mean() < 0.8 * found[:3].mean()
 
 
+@pytest.mark.thorough
 def test_parts_one_after_another_are_one_batch():
     setup = text_setup(Recipe(VQ, devices=(2,), noise=0.0))
     whole, a = losses(setup, texts(setup), steps=3)
@@ -62,7 +67,7 @@ def test_parts_one_after_another_are_one_batch():
     assert largest_difference(a.codecs, b.codecs) < 1e-4
 
 
-@pytest.mark.parametrize("spread", ["examples", "tokens"])
+@pytest.mark.parametrize("spread", ["examples", pytest.param("tokens", marks=pytest.mark.thorough)])
 def test_a_mesh_trains_as_virtual_devices_do(spread):
     setup = text_setup(Recipe(VQ, devices=(4,)))
     here, a = losses(setup, texts(setup), steps=4)
@@ -72,6 +77,7 @@ def test_a_mesh_trains_as_virtual_devices_do(spread):
     assert largest_difference(a.averages, b.averages) < 1e-3
 
 
+@pytest.mark.thorough
 def test_layers_computed_again_give_the_same_gradients():
     recipe = Recipe(VQ, devices=(2,))
     kept, a = losses(text_setup(recipe), texts(text_setup(recipe)), steps=2)
@@ -80,6 +86,7 @@ def test_layers_computed_again_give_the_same_gradients():
     assert largest_difference(a.params, b.params) < 1e-5
 
 
+@pytest.mark.thorough
 def test_bfloat16_is_near_float32_and_what_is_trained_stays_float32():
     recipe = Recipe(VQ, devices=(2,), noise=0.0)
     exact, _ = losses(text_setup(recipe), texts(text_setup(recipe)), steps=2)
@@ -97,6 +104,7 @@ def test_a_teacher_of_the_same_weights_has_nothing_to_say_at_first():
     assert found[0] > 0.01
 
 
+@pytest.mark.thorough
 def test_adapters_learn_and_the_rest_stays():
     recipe = Recipe(VQ, devices=(2,))
     trainable = low_rank(tiny.model(), LoRA(rank=2))
@@ -107,6 +115,7 @@ def test_adapters_learn_and_the_rest_stays():
     assert set(state.params["model"]["layers"]["wq"]) == {"down", "up"}
 
 
+@pytest.mark.thorough
 def test_codebooks_alone_can_be_learnt():
     setup = text_setup(Recipe(VQ, devices=(2,), noise=0.0, commitment=1.0), trainable=nothing(tiny.model()), steps=30)
     seen = []
@@ -118,6 +127,7 @@ def test_codebooks_alone_can_be_learnt():
     assert np.mean(seen[-5:]) < 0.95 * np.mean(seen[:3])
 
 
+@pytest.mark.thorough
 def test_noise_rises():
     setup = text_setup(Recipe(VQ, devices=(2,), noise=1.0, noise_warmup=1000))
     quiet = text_setup(Recipe(VQ, devices=(2,), noise=0.0))

@@ -123,7 +123,7 @@ def there_and_back(
 ) -> tuple[Float[Array, "T D"], Float[Array, "T Q"]]:
     """Rows as a receiver decodes them, differentiable in ``params``, and as the quantiser sees them."""
     payload = codec.encode(_stop(dict(params)), x_TD, known)
-    seen_TD = codec.decode(params, payload, *x_TD.shape, known)
+    seen_TD = codec.decode(params, payload, x_TD.shape[0], x_TD.shape[1], known)
     if isinstance(codec, Predictive):
         x_TD = (x_TD - codec.predict(params, known)) @ params["analysis"]
     return seen_TD, x_TD

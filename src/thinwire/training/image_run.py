@@ -131,7 +131,7 @@ def starting_model(config: ImageRun, classes: int, channels: int) -> LoadedModel
             f"A width of {m.width} in {m.heads} heads, or {m.side} pixels in patches of {m.patch}: use numbers that "
             "divide."
         )
-    grid = (m.side // m.patch,) * 2
+    grid = (m.side // m.patch, m.side // m.patch)
     vit = ViTConfig(m.width, m.layers, m.heads, m.hidden, m.patch, grid, channels, 1e-6, classes=classes)
     key = jax.random.key(config.seed)
     params = jax.tree.map(np.asarray, initialise_by_width(key, param_shapes(vit), param_axes(vit), vit.L))

@@ -80,7 +80,7 @@ def run(
         found = jax.tree.map(np.asarray, found)
         _check_finite(number, found, saved)
         record = {name: float(x) for name, x in found.items() if x.ndim == 0}
-        record |= {"rate": float(schedule(number)), "devices": layouts[chosen].devices}
+        record |= {"rate": float(np.asarray(schedule(number))), "devices": layouts[chosen].devices}
         done = number + 1
         if pace.evaluate_every and evaluate is not None and (done % pace.evaluate_every == 0 or done == last):
             record |= {f"eval/{name}": float(x) for name, x in evaluate(state).items()}

@@ -67,7 +67,7 @@ class Recipe:
             ThinwireError: it is none that is trained.
         """
         strategy = parse_strategy(self.strategy)
-        if type(strategy) not in (Sequence, Single):
+        if type(strategy) is not Sequence and not isinstance(strategy, Single):
             raise ThinwireError(f"{self.strategy} is not trained: use sequence with any codec, or single.")
         if isinstance(strategy, Single) and self.devices != (1,):
             raise ThinwireError(f"{self.strategy} runs on one device, not on {self.devices}: set devices to 1.")

@@ -78,12 +78,11 @@ def run_session(
         if session.resume:
             check_same_run(kept.about(), about)
             done, state, _ = kept.restore(None, state)
-        after = done if session.resume else None
 
         def tell(step: int, record: Mapping[str, float]) -> None:
             kept.check()
             progress(step, record)
 
-        with MetricsLog(session.folder, session.tensorboard, after) as log:
+        with MetricsLog(session.folder, session.tensorboard, after=done) as log:
             state = loop.run(setup, state, batches, pace, place, log.scalars, kept.save, about, evaluate, tell)
     return jax.device_get(state)

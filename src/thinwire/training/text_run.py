@@ -1,7 +1,7 @@
 """Training a language model for coded context: an adapter, all weights, or a model from scratch."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -91,7 +91,7 @@ class Bytes:
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
 
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The bytes of several texts, UTF-8."""
         return [list(text.encode()) for text in texts]
 
