@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from thinwire.cli import console, inputs
+from thinwire.cli import console, inputs, trained
+from thinwire.cli.trained import add_trained
 from thinwire.codebooks.store import load as load_codebooks
 from thinwire.data import images
 from thinwire.engine import Codecs, cast
@@ -20,7 +21,10 @@ from thinwire.evaluation.reading import Found, Reading, read_by, unwritten, writ
 from thinwire.models.families import FAMILIES
 from thinwire.models.vit import patches
 from thinwire.reports.json_file import write_json
+from thinwire.strategies import Sequence as SequenceStrategy
 from thinwire.strategies import Strategy
+from thinwire.training import image_run
+from thinwire.training.artefact import Artefact, serves
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
 from thinwire.weights.load import LoadedModel, for_grid
 from thinwire.wire.spmd import make_mesh
@@ -32,6 +36,7 @@ SETTINGS = ("model_sha256", "devices", "tokens", "text", "seed")
 def add_arguments(parser: argparse.ArgumentParser, section: str, windows: int) -> None:
     """The options that all studies have."""
     inputs.add_model(parser)
+    add_trained(parser)
     parser.add_argument("--devices", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument("--tokens", type=int, default=1024, metavar="T", help="of a window of text (default: 1024)")
     parser.add_argument(
@@ -40,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser, section: str, windows: int) -
     parser.add_argument("--text", default=inputs.DEFAULT_TEXT, metavar="NAME|FILE", help="default: %(default)s")
     parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="side of an image (default: 224)")
     parser.add_argument(
-        "--learn-views", type=int, default=80, metavar="W", help="views of other images to learn from (default: 80)"
+        "--learn-views",
+        type=int,
+        default=80,
+        metavar="W",
+        help="views of other images to learn from, or training images of a trained model (default: 80)",
     )
     inputs.add_seed(parser)
     parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
@@ -63,8 +72,15 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def open_subject(args: argparse.Namespace) -> tuple[LoadedModel, Reading]:
-    """The model, for images of the size that is asked for, and what it is to read of the test part."""
-    model = inputs.open_model(args.model)
+    """The model, for images of the size that is asked for, and what it is to read of the test part.
+
+    A model that was trained to tell images apart reads test images of what it was trained on, with their labels.
+    """
+    artefact = trained.read(args.trained)
+    model = trained.open_model(args.model, artefact)
+    if artefact is not None and "levels" in artefact.card.data:
+        labelled, rows_WTP = image_run.images_to_test(artefact.card, None, args.windows)
+        return model, Reading(rows_WTP, labels_W=labelled.labels_N)
     dims = FAMILIES[model.family].dims(model.config)
     if dims.language:
         return model, Reading(inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed))
@@ -86,13 +102,27 @@ def read_views(model: LoadedModel, split: str, count: int, seed: int) -> np.ndar
 def open_codecs(
     model: LoadedModel, strategies: Sequence[Strategy], args: argparse.Namespace, reading: Reading
 ) -> Callable[[Strategy], Codecs]:
-    """The learnt arrays that each strategy needs, from the cache, or learnt now from the calibration part."""
+    """The learnt arrays that each strategy needs: those it was trained with, from the cache, or learnt now."""
+    artefact = trained.read(args.trained)
+    if artefact is not None and (served := [s for s in strategies if _is_of(artefact, s)]):
+        others = _open_codecs(model, [s for s in strategies if s not in served], args, reading)
+        return lambda strategy: artefact.codecs if strategy in served else others(strategy)
+    return _open_codecs(model, strategies, args, reading)
+
+
+def _is_of(artefact: Artefact, strategy: Strategy) -> bool:
+    """Whether a strategy is the one that was trained; the same codec elsewhere in the model meets other values."""
+    return isinstance(strategy, SequenceStrategy) and serves(artefact, strategy)
+
+
+def _open_codecs(model: LoadedModel, strategies, args: argparse.Namespace, reading: Reading):
     if not reading.images:
         return inputs.codecs_for(model, list(strategies), 1, None, args.seed)
 
     def place_for(strategy: Strategy) -> Path:
         place = codebook_path(model, strategy, 1)
-        return place.with_name(f"{place.name}-views{args.size}-{args.learn_views}-seed{args.seed}")
+        size = "" if args.trained else str(args.size)
+        return place.with_name(f"{place.name}-views{size}-{args.learn_views}-seed{args.seed}")
 
     found: dict[Path, Codecs] = {}
     missing: dict[Path, Strategy] = {}
@@ -113,11 +143,16 @@ def open_codecs(
 
 def _learnt_from_images(model: LoadedModel, missing: Mapping[Path, Strategy], args) -> dict[Path, Codecs]:
     dims = FAMILIES[model.family].dims(model.config)
-    rows_WTP = read_views(model, "calibration", args.learn_views, args.seed)
+    if args.trained:
+        card = trained.read(args.trained).card
+        rows_WTP = image_run.images_to_learn(card, args.learn_views)
+        data = {"source": card.data["source"], "part": "train", "images": len(rows_WTP)}
+    else:
+        rows_WTP = read_views(model, "calibration", args.learn_views, args.seed)
+        data = {"source": images.DEFAULT, "part": "calibration", "views": len(rows_WTP), "size": args.size}
     job = CalibrationJob(len(rows_WTP), rows_WTP.shape[1], seed=args.seed)
     with console.progress("reading images through the model", len(rows_WTP)) as bar:
         samples = collect(model, list(missing.values()), 1, rows_WTP, job, bar.update)
-    data = {"source": images.DEFAULT, "part": "calibration", "views": len(rows_WTP), "size": args.size}
     found: dict[Path, Codecs] = {}
     for place, strategy in missing.items():
         with console.progress(f"learning {strategy.spec()}, by layer", dims.layers * len(strategy.sites(dims))) as bar:
@@ -134,12 +169,20 @@ def document_of(name: str, arguments: Sequence[str], args: argparse.Namespace, m
         "devices": args.devices,
         "tokens": int(reading.inputs_W.shape[1]),
         "windows": len(reading.inputs_W),
-        "text": images.DEFAULT if reading.images else inputs.source(model, args.text),
+        "text": source_of(model, args, reading),
+        **trained.facts(trained.read(args.trained)),
         "seed": args.seed,
         "measure": reading.measure,
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
         **inputs.environment(command),
     }
+
+
+def source_of(model: LoadedModel, args: argparse.Namespace, reading: Reading) -> str:
+    """Where the inputs are from."""
+    if reading.labels_W is not None:
+        return trained.read(args.trained).card.data["source"]
+    return images.DEFAULT if reading.images else inputs.source(model, args.text)
 
 
 def what_of(document: Mapping[str, Any]) -> str:

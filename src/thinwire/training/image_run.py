@@ -244,21 +244,34 @@ def read_test(data: str, config: ViTConfig, of: Levels, count: int = 0) -> tuple
     return test, as_rows(as_floats(test.images_NYXC, of), config.patch)
 
 
+def images_to_learn(card: Card, count: int) -> Float[np.ndarray, "B T P"]:
+    """The first training images of the data that a model was trained on, as it reads them.
+
+    Raises:
+        ThinwireError: the model was trained on no images, or they cannot be read.
+    """
+    config, of = _of_card(card)
+    whole = framed(read_image_set(card.data["source"], "train"), config.grid[0] * config.patch)
+    return as_rows(as_floats(whole.images_NYXC[:count], of), config.patch)
+
+
 def images_to_test(card: Card, data: str | None = None, count: int = 0) -> tuple[ImageSet, Float[np.ndarray, "B T P"]]:
     """The test images of the data that a model was trained on, or of other ones.
 
     Raises:
         ThinwireError: the model was trained on no images, or they cannot be read.
     """
-    config, told = config_of(card), card.data.get("levels")
-    if not isinstance(config, ViTConfig) or not isinstance(told, dict):
-        raise ThinwireError(
-            f"{card.model} was not trained on labelled images, so it has no accuracy; use eval.quality."
-        )
-    of = Levels(np.asarray(told["mean"], np.float32), np.asarray(told["std"], np.float32))
+    config, of = _of_card(card)
     images, rows_BTP = read_test(data or card.data["source"], config, of, count)
     if images.classes != config.classes:
         raise ThinwireError(
             f"{card.model} tells {config.classes} classes apart and {images.name} has {images.classes}."
         )
     return images, rows_BTP
+
+
+def _of_card(card: Card) -> tuple[ViTConfig, Levels]:
+    config, told = config_of(card), card.data.get("levels")
+    if not isinstance(config, ViTConfig) or not isinstance(told, dict):
+        raise ThinwireError(f"{card.model} was not trained on labelled images and has no accuracy; use eval.quality.")
+    return config, Levels(np.asarray(told["mean"], np.float32), np.asarray(told["std"], np.float32))
