@@ -5,7 +5,8 @@
     python -m eval.results --list                 the commands
 
 Every section is a command of its own, which its table names, and keeps its rows in a file below --out: a run that was
-broken off goes on where it was. Codebooks that are missing are learnt first, from 24 windows.
+broken off goes on where it was. Codebooks that are missing are learnt first, from 24 windows, and models that are
+missing below trained/ are trained first, which takes an hour or so each.
 """
 
 import argparse
@@ -29,7 +30,7 @@ PARTS = (
     "sequence:balanced:rotate=none",
 )
 _QUALITY = "eval.quality --mesh"
-_RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights")
+_RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights", "eval.ablate")
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
     "another-kind": f"{_QUALITY} --text moby-dick --windows 16 --strategies {PRESETS}",
@@ -47,8 +48,20 @@ SECTIONS = {
     "compressors": "eval.codecs --windows 8 --plot docs/compressors.png",
     "loss": "eval.loss --windows 8 --plot docs/loss.png",
     "weights": "eval.weights --windows 8",
+    "accuracy": "eval.accuracy --trained trained/vit-fashion-mnist-g16 --devices 2,4,8",
+    "ablation": "eval.ablate configs/vit_fashion_mnist_coded.py --folder runs/ablate --plot docs/ablation.png",
+    "flow-cut-images": "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000",
+    "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:int4",
 }
 CODEBOOKS = {"quality": "configs/smollm2_codebooks.py", "parts": "configs/smollm2_parts.py"}
+# What a section needs, and what makes it; each of these may need another.
+_VIT, _VIT_CODED, _ADAPTER = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16", "trained/smollm2-balanced"
+NEEDS = {"accuracy": _VIT_CODED, "ablation": _VIT, "flow-cut-images": _VIT, "adapter": _ADAPTER, _VIT_CODED: _VIT}
+TRAINED = {
+    _VIT: "train.vit_fashion_mnist configs/vit_fashion_mnist.py",
+    _VIT_CODED: "train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py",
+    _ADAPTER: "train.lm_smollm2_adapter configs/lm_smollm2_adapter.py",
+}
 
 
 def run(arguments: list[str]) -> int:
@@ -86,7 +99,14 @@ def commands(name: str, docs: str, out: Path) -> list[list[str]]:
             return []
         measure.append("--resume")
     learn = ["-m", "train.codebooks", CODEBOOKS[name]] if name in CODEBOOKS and not place.exists() else None
-    return [learn, measure] if learn else [measure]
+    return [*training(NEEDS.get(name)), *([learn] if learn else []), measure]
+
+
+def training(wanted: str | None) -> list[list[str]]:
+    """What makes a trained artefact, and first what that needs; nothing where it is there."""
+    if wanted is None or Path(wanted).exists():
+        return []
+    return [*training(NEEDS.get(wanted)), ["-m", *shlex.split(TRAINED[wanted])]]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from thinwire.codebooks import store
 from thinwire.errors import ThinwireError
 from thinwire.reports.sections import read_section
 from thinwire.strategies import parse_strategy
+from thinwire.training.image_run import ImageRun
 from thinwire.training.jobs import CodebookRun, read_config
+from thinwire.training.text_run import TextRun
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -60,6 +62,38 @@ def test_arguments_that_are_not_its_fields_end_the_job(config, arguments, capsys
     with pytest.raises(SystemExit) as done:
         read_config(CodebookRun, [config, *arguments], "prog")
     assert done.value.code == (0 if arguments == ["--help"] else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "module"),
+    [
+        ("vit_fashion_mnist", ImageRun, "train.vit_fashion_mnist"),
+        ("vit_fashion_mnist_coded", ImageRun, "train.vit_fashion_mnist"),
+        ("lm_smollm2_adapter", TextRun, "train.lm_smollm2_adapter"),
+        ("gpt2_small_from_scratch", TextRun, "train.gpt2_small_from_scratch"),
+        ("gpt2_small_coded", TextRun, "train.gpt2_small_from_scratch"),
+    ],
+)
+def test_configurations_of_training_are_sound(name, kind, module):
+    path = ROOT / "configs" / f"{name}.py"
+    config = read_config(kind, [str(path), "--recipe.devices", "1", "2"] if "coded" in name else [str(path)], "prog")
+    assert f"python -m {module} configs/{name}.py" in path.read_text()
+    assert config.recipe.devices == ((1, 2) if "coded" in name else config.recipe.devices)
+    assert config.recipe.learns == config.recipe.parsed().codec.learns
+
+
+def test_results_train_what_they_need_first(tmp_path, monkeypatch, capsys):
+    results = job("eval/results.py")
+    monkeypatch.chdir(tmp_path)
+    docs = str(ROOT / "docs" / "results.md")
+    assert results["run"](["--list", "--docs", docs, "--out", str(tmp_path), "--only", "accuracy"]) == 0
+    plain, coded, measure = capsys.readouterr().out.replace("\n", " ").split("python -m ")[1:]
+    assert plain.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist.py")
+    assert coded.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py")
+    assert measure.startswith("eval.accuracy --trained trained/vit-fashion-mnist-g16")
+    (tmp_path / "trained" / "vit-fashion-mnist-g16").mkdir(parents=True)
+    assert results["run"](["--list", "--docs", docs, "--out", str(tmp_path), "--only", "accuracy"]) == 0
+    assert "train." not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*codebooks*.py")), ids=lambda path: path.name)
