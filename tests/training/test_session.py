@@ -65,7 +65,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(after, whole, tmp_p
 
 
 def test_a_run_is_resumed_with_its_own_settings_only(tmp_path):
-    setup = text_setup(Recipe("sequence:vq:groups=4:size=16", devices=(2,)), steps=2)
+    setup = text_setup(Recipe("sequence:vq:groups=4:size=16", devices=(2,)), steps=4)
     pace = Pace(batch=2, save_every=1)
     run = lambda config, resume: run_session(
         Session(tmp_path, resume=resume), config, {}, setup, state_of(setup), texts(setup, 2), pace

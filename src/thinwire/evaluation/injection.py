@@ -56,9 +56,8 @@ class Injected(Single):
     def there_and_back(self, scope: LayerScope, x_TD: Float[Array, "T D"], site: str) -> Float[Array, "T D"]:
         """The rows as whoever decodes them would have them."""
         params = scope.codecs.get(site, {})
-        with jax.named_scope("there_and_back"):
-            payload = self.codec.encode(params, x_TD)
-            seen_TD = self.codec.decode(params, payload, x_TD.shape[0], x_TD.shape[1]).astype(x_TD.dtype)
+        payload = self.codec.encode(params, x_TD)
+        seen_TD = self.codec.decode(params, payload, x_TD.shape[0], x_TD.shape[1]).astype(x_TD.dtype)
         exact = int(scope.setting.dims.causal)
         return jnp.concatenate([x_TD[:exact], seen_TD[exact:]])
 
