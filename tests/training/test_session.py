@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from thinwire.training.log import read_log
 
 from compiling import FLAGS
 from thinwire.errors import ThinwireError
+from thinwire.training.log import read_log
 from thinwire.training.loop import Pace
 from thinwire.training.recipe import Recipe
 from thinwire.training.session import Session, run_session
