@@ -13,7 +13,7 @@ def main(folder: Path, resume: bool, pause: float = 0.0) -> None:
     from thinwire.training.session import Session, run_session
     from training_setups import state_of, text_setup, texts
 
-    setup = text_setup(Recipe("sequence:vq:groups=4:size=16", devices=(2, 3)), steps=STEPS)
+    setup = text_setup(Recipe("sequence:vq:groups=4:size=16", devices=(2,)), steps=STEPS)
     session = Session(folder, resume=resume)
     pace = Pace(batch=2, log_every=1, save_every=2)
     wait = lambda step, record: time.sleep(pause)

@@ -48,11 +48,11 @@ def case(spec, family, devices, split):
     ("spec", "family", "devices", "split"),
     [
         ("sequence:vq:groups=4:size=16", "llama", 3, None),
-        ("sequence:vq:groups=4:size=16:site=x", "llama", 2, (3.0, 1.0)),
+        pytest.param("sequence:vq:groups=4:size=16:site=x", "llama", 2, (3.0, 1.0), marks=pytest.mark.thorough),
         ("sequence:pvq:groups=4:size=16:rank=8", "llama", 4, None),
-        ("sequence:int4", "gpt2", 3, (1.0, 2.0, 1.0)),
+        pytest.param("sequence:int4", "gpt2", 3, (1.0, 2.0, 1.0), marks=pytest.mark.thorough),
         ("sequence:means:length=3", "bert", 3, None),
-        ("sequence:vq:groups=4:size=16:layout=zigzag", "llama", 2, None),
+        pytest.param("sequence:vq:groups=4:size=16:layout=zigzag", "llama", 2, None, marks=pytest.mark.thorough),
         ("sequence:vq:groups=4:size=16", "vit", 3, None),
         ("sequence:vq:groups=4:size=16:class_tokens=one:site=norm", "vit", 4, (1.0, 2.0, 1.0, 1.0)),
     ],
@@ -83,7 +83,13 @@ def test_exact_codes_give_the_gradient_of_the_single_device():
         np.testing.assert_allclose(a, b, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("spec", ["sequence:vq:groups=4:size=16", "sequence:pvq:groups=4:size=16:rank=8"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "sequence:vq:groups=4:size=16",
+        pytest.param("sequence:pvq:groups=4:size=16:rank=8", marks=pytest.mark.thorough),
+    ],
+)
 def test_gradients_pass_codes_to_the_rows_that_they_stand_for(spec):
     model, strategy, layout, codecs, inputs = case(spec, "llama", 2, None)
     run = forward(model, trained(strategy), layout, codecs, inputs)

@@ -62,7 +62,7 @@ def from_scratch(bright_quarters, tmp_path_factory):
 
 
 def coded_run(bright_quarters, from_scratch, folder, **changes):
-    recipe = Recipe(CODED, devices=(2, 4))
+    recipe = Recipe(CODED, devices=(4,))
     optimiser = Optimiser(rate=2e-3, steps=20, warmup=1)
     settings = {"start": from_scratch[0], "recipe": recipe, "optimiser": optimiser, **changes}
     return image_run(bright_quarters, folder, **settings)
@@ -72,7 +72,6 @@ def test_images_are_learnt_and_then_with_coded_context(bright_quarters, from_scr
     _, made = from_scratch
     assert made.card.figures["test accuracy, 1 device"] > 0.9
     coded = train_images(coded_run(bright_quarters, from_scratch, tmp_path), "train it on")
-    assert {"test accuracy, 2 devices", "test accuracy, 4 devices"} <= coded.card.figures.keys()
     assert coded.card.figures["test accuracy, 4 devices"] > 0.8
     assert set(coded.codecs["x"]) == {"codebook"}
     out = tmp_path / "accuracy.json"

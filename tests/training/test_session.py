@@ -36,7 +36,7 @@ def whole(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("after", [3, 7])
+@pytest.mark.parametrize("after", [3, pytest.param(7, marks=pytest.mark.thorough)])
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(after, whole, tmp_path):
     folder, tests = tmp_path / "run", Path(__file__).parent.parent
     environment = {
@@ -65,7 +65,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(after, whole, tmp_p
 
 
 def test_a_run_is_resumed_with_its_own_settings_only(tmp_path):
-    setup = text_setup(Recipe("sequence:vq:groups=4:size=16", devices=(2,)), steps=4)
+    setup = text_setup(Recipe("single", devices=(1,), noise=0.0), steps=4)
     pace = Pace(batch=2, save_every=1)
     run = lambda config, resume: run_session(
         Session(tmp_path, resume=resume), config, {}, setup, state_of(setup), texts(setup, 2), pace
@@ -80,7 +80,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path):
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_state(tmp_path):
-    setup = text_setup(Recipe("sequence:vq:groups=4:size=16", devices=(2,)), steps=6, rate=1e30)
+    setup = text_setup(Recipe("single", devices=(1,), noise=0.0), steps=6, rate=1e30)
     pace = Pace(batch=2, log_every=1, save_every=1)
     with pytest.raises(ThinwireError, match=r"loss of step \d+ is .*the state of step \d+ was kept last"):
         run_session(Session(tmp_path), {}, {}, setup, state_of(setup), texts(setup, 2), pace)

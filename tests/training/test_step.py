@@ -34,7 +34,8 @@ def losses(setup, batches, place=None, parts=1, steps=None, batch=4):
     "recipe",
     [
         Recipe("single", devices=(1,), noise=0.0),
-        Recipe(VQ, devices=(2, 3), splits=1),
+        Recipe(VQ, devices=(2,)),
+        pytest.param(Recipe(VQ, devices=(2, 3), splits=1), marks=pytest.mark.thorough),
         pytest.param(
             Recipe("sequence:pvq:groups=4:size=16:rank=8", devices=(2,), codebooks="gradient", noise=0.0),
             marks=pytest.mark.thorough,
@@ -67,7 +68,8 @@ def test_parts_one_after_another_are_one_batch():
     assert largest_difference(a.codecs, b.codecs) < 1e-4
 
 
-@pytest.mark.parametrize("spread", ["examples", pytest.param("tokens", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("spread", ["examples", "tokens"])
 def test_a_mesh_trains_as_virtual_devices_do(spread):
     setup = text_setup(Recipe(VQ, devices=(4,)))
     here, a = losses(setup, texts(setup), steps=4)
@@ -95,6 +97,7 @@ def test_bfloat16_is_near_float32_and_what_is_trained_stays_float32():
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.thorough
 def test_a_teacher_of_the_same_weights_has_nothing_to_say_at_first():
     setup = text_setup(Recipe("sequence:float32", devices=(3,), distil=1.0, attention=1.0, noise=0.0))
     found, _ = losses(setup, texts(setup), steps=1)
