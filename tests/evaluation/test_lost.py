@@ -70,6 +70,7 @@ def test_everything_lost_leaves_no_mean():
     np.testing.assert_allclose(found, outputs(lossy(VQ, rate=1.0)), **NEAR)
 
 
+@pytest.mark.thorough
 def test_everything_lost_and_predicted_is_a_prediction_alone():
     """The same prediction, rotation and codebooks, but nothing added to what is predicted."""
     codebooks = tiny.codebooks(PVQ, tiny.dims())
@@ -80,6 +81,7 @@ def test_everything_lost_and_predicted_is_a_prediction_alone():
     assert np.abs(lost - engine(PVQ, codebooks)).max() > 1e-3
 
 
+@pytest.mark.thorough
 def test_a_mended_loop_predicts_from_the_codes():
     """With three layers the second's losses show in the third's prediction, unless they are mended."""
     model = tiny.model(L=3)
@@ -125,6 +127,7 @@ def test_more_loss_is_further_away(repair):
     assert 0 < apart[0] < apart[1]
 
 
+@pytest.mark.thorough
 def test_a_mesh_gives_the_same():
     strategy = lossy(PVQ, rate=0.3, repair="predict")
     np.testing.assert_allclose(outputs(strategy, where=make_mesh(3)), outputs(strategy), **NEAR)

@@ -64,6 +64,7 @@ def test_flow_cut(place, capsys):
     assert "python -m eval.flow_cut --model shape:llama-tiny" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_loss(place):
     options = ["--strategies", "sequence:int4", "--rates", "0.2,0.9", "--draws", "2", "--json", "rows.json"]
     assert study("loss")([*SMALL, *options, "--plot", "plot.png"]) == 0
@@ -79,6 +80,7 @@ def test_loss(place):
         assert many["rise"] == pytest.approx(ratio - 1, abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_losses_of_a_prediction(place):
     options = ["--strategies", "sequence:pvq:groups=4:size=8:rank=8", "--rates", "0.5", "--draws", "1"]
     assert study("loss")([*SMALL, *options, "--json", "rows.json"]) == 0
@@ -94,6 +96,7 @@ def test_compressors(place, capsys):
     assert "| int8 | 64 |" in listed
 
 
+@pytest.mark.thorough
 def test_compressors_are_measured(place, monkeypatch):
     from thinwire.evaluation import matched
 
@@ -154,6 +157,7 @@ def test_a_run_goes_on_where_it_was(place, monkeypatch):
         whole([*options, "--resume"])
 
 
+@pytest.mark.thorough
 def test_images(place, monkeypatch):
     rng = np.random.default_rng(0)
     pictures = [images.LabelledImage(f"{i}", i, rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for i in range(6)]
