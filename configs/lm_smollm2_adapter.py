@@ -8,7 +8,6 @@ Command:   python -m train.lm_smollm2_adapter configs/lm_smollm2_adapter.py
 from pathlib import Path
 
 from thinwire.training.adapters import LoRA
-
 from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.table import Table
-from thinwire.training.artefact import Artefact
-from thinwire.training.bar import Pace
 
 from thinwire.cli import console
 from thinwire.cli.programs import keep_programs
+from thinwire.training.artefact import Artefact
+from thinwire.training.bar import Pace
 
 Progress = Callable[[int, Mapping[str, float]], None]
 

@@ -24,7 +24,7 @@ from thinwire.reports.json_file import write_json
 from thinwire.strategies import Sequence as SequenceStrategy
 from thinwire.strategies import Strategy
 from thinwire.training import image_run
-from thinwire.training.artefact import Artefact, serves
+from thinwire.training.artefact import Artefact, read_card, serves
 from thinwire.training.calibrate import CalibrationJob, check, codebook_path, collect, learn
 from thinwire.weights.load import LoadedModel, for_grid
 from thinwire.wire.spmd import make_mesh
@@ -144,7 +144,7 @@ def _open_codecs(model: LoadedModel, strategies, args: argparse.Namespace, readi
 def _learnt_from_images(model: LoadedModel, missing: Mapping[Path, Strategy], args) -> dict[Path, Codecs]:
     dims = FAMILIES[model.family].dims(model.config)
     if args.trained:
-        card = trained.read(args.trained).card
+        card = read_card(args.trained)
         rows_WTP = image_run.images_to_learn(card, args.learn_views)
         data = {"source": card.data["source"], "part": "train", "images": len(rows_WTP)}
     else:
@@ -181,7 +181,7 @@ def document_of(name: str, arguments: Sequence[str], args: argparse.Namespace, m
 def source_of(model: LoadedModel, args: argparse.Namespace, reading: Reading) -> str:
     """Where the inputs are from."""
     if reading.labels_W is not None:
-        return trained.read(args.trained).card.data["source"]
+        return read_card(args.trained).data["source"]
     return images.DEFAULT if reading.images else inputs.source(model, args.text)
 
 
