@@ -1,9 +1,9 @@
 """Writing a result so that a reader sees the old file or the whole new one, never half of it."""
 
 import os
-import tempfile
 from pathlib import Path
 
+from thinwire.disk import write_whole
 from thinwire.errors import ThinwireError
 
 
@@ -18,7 +18,7 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
             return path
         target = path.resolve()  # through a symbolic link, which stays
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, content)
+        write_whole(target, content)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ThinwireError(f"cannot write {path}: {reason}; free some space or name another place") from error
@@ -56,24 +56,3 @@ def check_folder(folder: str | Path, wanted: str | Path | None = None) -> None:
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` as UTF-8 to `path` atomically."""
     return write_bytes(path, text.encode("utf-8", errors="replace"))
-
-
-def _replace(target: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -18,18 +18,18 @@ from thinwire.evaluation.accuracy import accuracy, logits_of_images
 from thinwire.models.initial import initialise_by_width
 from thinwire.models.vit import param_axes, param_shapes, patches
 from thinwire.models.vit_config import ViTConfig
-from thinwire.strategies import Single, Strategy
-from thinwire.training import artefact, calibrate
+from thinwire.strategies import Single
+from thinwire.training import artefact
 from thinwire.training.artefact import Artefact
 from thinwire.training.averages import after_training
 from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.card import Card, config_of
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser
-from thinwire.training.place import Place
+from thinwire.training.place import Spread, place_of
 from thinwire.training.recipe import Recipe
 from thinwire.training.session import Session, run_session
-from thinwire.training.step import Setup, start_state
+from thinwire.training.step import Setup, start_state, trained_model
 from thinwire.training.tasks import Classify
 from thinwire.training.train_state import TrainState
 from thinwire.training.trainable import everything
@@ -63,6 +63,7 @@ class ImageRun:
         smoothing: of labels.
         calibration: training images that first codebooks are learnt from.
         out: where the trained artefact is put.
+        spread: over all devices of this process: nothing, ``examples`` or ``tokens``.
         tests: test images that accuracy is taken of at the end; 0 for all.
     """
 
@@ -80,6 +81,7 @@ class ImageRun:
     calibration: int = 400
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(batch=128, save_every=500, evaluate_every=500))
     dtype: str = "float32"
+    spread: Spread = ""
     seed: int = 0
     tests: int = 0
 
@@ -91,11 +93,6 @@ class Images:
     train: ImageSet
     held_out: ImageSet
     levels: Levels
-    patch: int
-
-    def rows(self, images: ImageSet) -> Float[np.ndarray, "B T P"]:
-        """All images of a set as patches."""
-        return as_rows(as_floats(images.images_NYXC, self.levels), self.patch)
 
 
 def as_rows(images_BYXC: Float[np.ndarray, "B Y X C"], patch: int) -> Float[np.ndarray, "B T P"]:
@@ -103,13 +100,12 @@ def as_rows(images_BYXC: Float[np.ndarray, "B Y X C"], patch: int) -> Float[np.n
     return np.stack([patches(image_YXC, patch) for image_YXC in images_BYXC])
 
 
-def open_images(config: ImageRun, side: int, patch: int) -> Images:
-    """The training images and those that are held out from them.
+def cut(config: ImageRun, whole: ImageSet) -> Images:
+    """The images to learn from and those that are held out from them.
 
     Raises:
         ThinwireError: there are too few.
     """
-    whole = framed(read_image_set(config.data, "train"), side)
     count = len(whole.labels_N)
     if not 0 < config.held_out < count:
         raise ThinwireError(
@@ -118,7 +114,7 @@ def open_images(config: ImageRun, side: int, patch: int) -> Images:
     kept = min(config.images or count, count - config.held_out)
     part = lambda a, b: dataclasses.replace(whole, images_NYXC=whole.images_NYXC[a:b], labels_N=whole.labels_N[a:b])
     train = part(0, kept)
-    return Images(train, part(count - config.held_out, count), levels(train.images_NYXC), patch)
+    return Images(train, part(count - config.held_out, count), levels(train.images_NYXC))
 
 
 def starting_model(config: ImageRun, classes: int, channels: int) -> LoadedModel:
@@ -149,10 +145,10 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
     """
     config.session.check()
     artefact.check_place(config.out)
-    probe = read_image_set(config.data, "train")
-    model = starting_model(config, probe.classes, probe.images_NYXC.shape[-1])
-    patch, side = model.config.patch, model.config.grid[0] * model.config.patch
-    images = open_images(config, side, patch)
+    whole = read_image_set(config.data, "train")
+    model = starting_model(config, whole.classes, whole.images_NYXC.shape[-1])
+    patch = model.config.patch
+    images = cut(config, framed(whole, model.config.grid[0] * patch))
     if model.config.classes != images.train.classes:
         raise ThinwireError(
             f"{config.start} tells {model.config.classes} classes apart and {config.data} has {images.train.classes}."
@@ -170,7 +166,10 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
         unrolled=True,
     )
     strategy = config.recipe.parsed()
-    codecs = first_codebooks(config, model, strategy, images)
+    devices = max(config.recipe.devices)
+    job = CalibrationJob(windows=config.calibration, window=model.config.tokens, seed=config.seed)
+    first_BTP = as_rows(as_floats(images.train.images_NYXC[: config.calibration], images.levels), patch)
+    codecs = config.session.first_codebooks(model, strategy, devices, first_BTP, job, {"source": config.data})
     count, tokens = config.recipe.statistics, config.pace.batch * model.config.tokens
     state = start_state(setup, codecs, min(count, tokens))
     at = image_batches(images.train, config.pace.batch, config.seed, config.augment, images.levels)
@@ -179,8 +178,7 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
         pixels_BYXC, labels_B = at(step)
         return {"inputs": as_rows(pixels_BYXC, patch), "labels": labels_B}
 
-    held_out_BTP = images.rows(images.held_out)
-    devices = max(config.recipe.devices)
+    held_out_BTP = as_rows(as_floats(images.held_out.images_NYXC, images.levels), patch)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         now = trained_model(setup, state)
@@ -195,31 +193,10 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
         "fingerprint": fingerprint(images.train.images_NYXC, images.train.labels_N),
         "levels": {"mean": images.levels.mean_C.tolist(), "std": images.levels.std_C.tolist()},
     }
-    state = run_session(config.session, config, data, setup, state, batches, config.pace, Place(), evaluate, progress)
-    return _finish(config, command, setup, state, images, data)
-
-
-def first_codebooks(config: ImageRun, model: LoadedModel, strategy: Strategy, images: Images) -> dict[str, Any]:
-    """Codebooks of the model as it begins, by k-means; none for codecs that learn nothing."""
-    if not strategy.codec.learns:
-        return {}
-    job = CalibrationJob(windows=config.calibration, window=model.config.tokens, seed=config.seed)
-    first = dataclasses.replace(
-        images.train,
-        images_NYXC=images.train.images_NYXC[: config.calibration],
-        labels_N=images.train.labels_N[: config.calibration],
+    state = run_session(
+        config.session, config, data, setup, state, batches, config.pace, place_of(config.spread), evaluate, progress
     )
-    devices = max(config.recipe.devices)
-    samples = calibrate.collect(model, [strategy], devices, images.rows(first), job)
-    place = config.session.folder / "codebooks-at-the-start"
-    learnt = calibrate.learn(model, strategy, devices, samples, job, {"source": config.data}, out=place)
-    return learnt.arrays
-
-
-def trained_model(setup: Setup, state: TrainState) -> LoadedModel:
-    """The model with its weights as they are now, on the host."""
-    params = setup.trainable.merge(state.params["model"], setup.trainable.frozen)
-    return dataclasses.replace(setup.model, params=jax.tree.map(np.asarray, params))
+    return _finish(config, command, setup, state, images, data)
 
 
 def _finish(config: ImageRun, command: str, setup: Setup, state: TrainState, images: Images, data) -> Artefact:

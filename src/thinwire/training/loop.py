@@ -80,13 +80,13 @@ def run(
         found = jax.tree.map(np.asarray, found)
         _check_finite(number, found, saved)
         record = {name: float(x) for name, x in found.items() if x.ndim == 0}
-        record |= {"rate": float(np.asarray(schedule(number))), "devices": layouts[chosen].devices}
+        record["devices"] = layouts[chosen].devices
         done = number + 1
         if pace.evaluate_every and evaluate is not None and (done % pace.evaluate_every == 0 or done == last):
             record |= {f"eval/{name}": float(x) for name, x in evaluate(state).items()}
         if log is not None and (done == last or (pace.log_every and done % pace.log_every == 0)):
-            health = codebook_use(state)
-            log(done, {**record, **health, "seconds": time.perf_counter() - begun})
+            rate = float(np.asarray(schedule(number)))
+            log(done, {**record, **codebook_use(state), "rate": rate, "seconds": time.perf_counter() - begun})
         if save is not None and (done == last or (pace.save_every and done % pace.save_every == 0)):
             save(done, state, about or {})
             saved = done

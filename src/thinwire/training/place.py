@@ -1,7 +1,7 @@
 """Where training runs: virtual devices, data-parallel over a mesh or not, or a device of the mesh for each of them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -9,7 +9,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from thinwire.errors import ThinwireError
 from thinwire.layout import TokenLayout
-from thinwire.wire.spmd import AXIS
+from thinwire.wire.spmd import AXIS, make_mesh
+
+Spread = Literal["", "examples", "tokens"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +78,8 @@ class Place:
             return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
         return jax.tree.map(place, tree)
+
+
+def place_of(spread: Spread) -> Place:
+    """All devices that JAX sees, with examples or tokens spread over them, or the default device alone."""
+    return Place(make_mesh(jax.device_count()), spread) if spread else Place()

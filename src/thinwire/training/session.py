@@ -7,15 +7,21 @@ from typing import Any
 
 import jax
 
+from thinwire.codebooks import store
+from thinwire.engine import Codecs
 from thinwire.errors import ThinwireError
-from thinwire.training import loop
+from thinwire.strategies import Strategy
+from thinwire.training import calibrate, loop
+from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.checkpoints import Checkpoints, latest
 from thinwire.training.log import MetricsLog
 from thinwire.training.loop import HostBatch, Pace
 from thinwire.training.place import Place
 from thinwire.training.resume import check_same_run, describe
+from thinwire.training.samples import Windows
 from thinwire.training.step import Setup
 from thinwire.training.train_state import TrainState
+from thinwire.weights.load import LoadedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,24 @@ class Session:
             )
         if found is None and self.resume:
             raise ThinwireError(f"{self.folder} holds no checkpoint to resume: leave --session.resume out.")
+
+    def first_codebooks(
+        self,
+        model: LoadedModel,
+        strategy: Strategy,
+        devices: int,
+        inputs_W: Windows,
+        job: CalibrationJob,
+        data: Mapping[str, Any],
+    ) -> Codecs:
+        """Codebooks of the model as it begins, by k-means; those of the run that is resumed; {} if none are learnt."""
+        if not strategy.codec.learns:
+            return {}
+        place = self.folder / "codebooks-at-the-start"
+        if self.resume and place.exists():
+            return store.load(place).arrays
+        samples = calibrate.collect(model, [strategy], devices, inputs_W, job)
+        return calibrate.learn(model, strategy, devices, samples, job, data, out=place).arrays
 
 
 def run_session(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -108,6 +109,12 @@ def start_state(setup: Setup, codecs: Codecs, rows: int) -> TrainState:
         residuals=residuals,
         key=jax.random.key_data(jax.random.key(setup.seed)),
     )
+
+
+def trained_model(setup: Setup, state: TrainState) -> LoadedModel:
+    """The model with its weights as they are now, on the host."""
+    params = setup.trainable.merge(state.params["model"], setup.trainable.frozen)
+    return dataclasses.replace(setup.model, params=jax.tree.map(np.asarray, params))
 
 
 def make_step(

@@ -19,17 +19,17 @@ from thinwire.models.families import FAMILIES
 from thinwire.models.gpt2_config import GPT2Config
 from thinwire.models.initial import initialise_by_width
 from thinwire.strategies import Single, Strategy
-from thinwire.training import artefact, calibrate
+from thinwire.training import artefact
 from thinwire.training.adapters import LoRA
 from thinwire.training.artefact import Artefact
 from thinwire.training.averages import after_training
 from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser
-from thinwire.training.place import Place
+from thinwire.training.place import Spread, place_of
 from thinwire.training.recipe import Recipe
 from thinwire.training.session import Session, run_session
-from thinwire.training.step import Setup, start_state
+from thinwire.training.step import Setup, start_state, trained_model
 from thinwire.training.tasks import NextToken
 from thinwire.training.train_state import TrainState
 from thinwire.training.trainable import Trainable, everything, low_rank, nothing
@@ -63,6 +63,7 @@ class TextRun:
         held_out: of these, kept for the figures while training and at the end.
         calibration: how first codebooks are learnt.
         out: where the trained artefact is put.
+        spread: over all devices of this process: nothing, ``examples`` or ``tokens``.
     """
 
     session: Session
@@ -82,6 +83,7 @@ class TextRun:
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(batch=8, parts=8, log_every=1, save_every=20))
     dtype: str = "float32"
     remat: bool = False
+    spread: Spread = ""
     seed: int = 0
 
 
@@ -177,10 +179,12 @@ def train_text(config: TextRun, command: str, progress: Progress = lambda step, 
         model, config.recipe, task, part, config.optimiser, config.tokens, config.dtype, config.remat, config.seed
     )
     strategy, devices = config.recipe.parsed(), max(config.recipe.devices)
-    codecs = _first_codebooks(config, model, strategy, learnt_WT)
+    job, source = config.calibration, ", ".join(config.texts)
+    given = {"source": source, "job": dataclasses.asdict(job)}
+    codecs = config.session.first_codebooks(model, strategy, devices, learnt_WT[: job.windows], job, given)
     state = start_state(setup, codecs, min(config.recipe.statistics, config.pace.batch * config.tokens))
     data = {
-        "source": ", ".join(config.texts),
+        "source": source,
         "part": "calibration",
         "windows": len(learnt_WT),
         "held out": len(held_out_HT),
@@ -192,7 +196,9 @@ def train_text(config: TextRun, command: str, progress: Progress = lambda step, 
         return _figures(now, strategy, devices, jax.tree.map(np.asarray, arrays), held_out_HT)
 
     batches = lambda step: {"inputs": at(step)}
-    state = run_session(config.session, config, data, setup, state, batches, config.pace, Place(), evaluate, progress)
+    state = run_session(
+        config.session, config, data, setup, state, batches, config.pace, place_of(config.spread), evaluate, progress
+    )
     lora = config.lora if config.train == "adapter" else None
     scratch = config.model == "scratch"
     figures = {f"held-out {name}": value for name, value in evaluate(state).items()}
@@ -200,23 +206,6 @@ def train_text(config: TextRun, command: str, progress: Progress = lambda step, 
     card = artefact.describe(model, strategy, lora, data, config.seed, command, figures, from_scratch=scratch)
     kept = jax.tree.map(np.asarray, state.params["model"]) if lora else trained_model(setup, state).params
     return artefact.save(config.out, Artefact(card, kept, arrays), "float16" if lora else "float32")
-
-
-def trained_model(setup: Setup, state: TrainState) -> LoadedModel:
-    """The model with its weights as they are now, on the host."""
-    params = setup.trainable.merge(state.params["model"], setup.trainable.frozen)
-    return dataclasses.replace(setup.model, params=jax.tree.map(np.asarray, params))
-
-
-def _first_codebooks(config: TextRun, model: LoadedModel, strategy: Strategy, windows_WT) -> Codecs:
-    """Codebooks of the model as it begins; none for codecs that learn nothing."""
-    if not strategy.codec.learns:
-        return {}
-    job, devices = config.calibration, max(config.recipe.devices)
-    samples = calibrate.collect(model, [strategy], devices, windows_WT[: job.windows], job)
-    place = config.session.folder / "codebooks-at-the-start"
-    given = {"source": ", ".join(config.texts), "job": dataclasses.asdict(job)}
-    return calibrate.learn(model, strategy, devices, samples, job, given, out=place).arrays
 
 
 def _figures(
