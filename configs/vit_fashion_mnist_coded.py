@@ -1,6 +1,7 @@
 r"""The vision Transformer of vit_fashion_mnist.py trained on for coded context, as ASTRA is.
 
-Straight-through grouped VQ with EMA codebooks, a commitment loss, noise of the residual, a class token on every device.
+Straight-through grouped VQ with EMA codebooks, a commitment loss, noise of the residual, a class token on every device;
+two, four or eight devices by turns, so that one artefact serves all of them.
 
 Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py
            python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py \
@@ -19,7 +20,7 @@ CONFIG = ImageRun(
     session=Session(Path("runs/vit_fashion_mnist_coded")),
     out=Path("trained/vit-fashion-mnist-g16"),
     start=Path("trained/vit-fashion-mnist"),
-    recipe=Recipe("sequence:vq:groups=16:size=1024:site=x", devices=(4,), commitment=2e-4, noise=1.0),
-    optimiser=Optimiser(rate=4e-4, steps=900, warmup=50),
-    pace=Pace(batch=128, log_every=20, save_every=300, evaluate_every=300),
+    recipe=Recipe("sequence:vq:groups=16:size=64:site=x", devices=(2, 4, 8), commitment=2e-4, noise=1.0),
+    optimiser=Optimiser(rate=4e-4, steps=1500, warmup=50),
+    pace=Pace(batch=64, log_every=50, save_every=500, evaluate_every=500),
 )

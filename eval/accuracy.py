@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
     inputs.check_section(args.docs, args.section)
     counts = _counts(args.devices)
     trained = artefact.load(args.trained)
-    model = artefact.from_scratch(trained)
+    model = artefact.trained_model(trained, lambda: inputs.open_model(trained.card.model))
     made_for = parse_strategy(trained.card.strategy)
     usual = ["sequence:int8", "sequence:int4", "sequence:drop"]
     specs = args.strategies or ",".join([*usual, *([] if isinstance(made_for, Single) else [made_for.spec()])])

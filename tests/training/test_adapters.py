@@ -133,7 +133,7 @@ def test_targets(targets, names):
         ({"alpha": 0.0}, "alpha is 0.0; give a positive number"),
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"targets": ()}, "without targets adapts nothing; name some of attention, mlp"),
-        ({"targets": ("atention",)}, "no target 'atention' in this model; there are attention, mlp, wq"),
+        ({"targets": ("atention",)}, "no target 'atention' in this model; there are attention, mlp, top, wq"),
         ({"targets": ("attn_norm",)}, "no target 'attn_norm'"),
         ({"rank": 25}, "rank 25 is more than wk has, which is 48 by 24; use at most 24, or leave wk out"),
     ],
@@ -149,3 +149,19 @@ def test_bytes():
     values = 2 * 2 * (48 + 72 + 100 + 48)
     assert size_bytes(adapter) == 4 * values
     assert size_bytes(jax.eval_shape(lambda: jax.tree.map(lambda x: x.astype(jnp.float16), adapter))) == 2 * values
+
+
+@pytest.mark.parametrize("family", ["vit", "gpt2"])
+def test_what_is_outside_of_the_layers_can_change_whole(family):
+    model, module = MODELS[family], FAMILIES[family]
+    lora = dataclasses.replace(LORA, targets=("wq", "top"))
+    adapter = init(lora, jax.random.key(0), module, model.config)
+    top = model.params.keys() - {"layers"}
+    assert adapter.keys() == {*top, "layers"}
+    assert jax.tree.map(jnp.shape, adapter) == shapes(lora, module, model.config)
+    jax.tree.map(np.testing.assert_array_equal, merge(model.params, adapter, lora), model.params)
+    adapter["final_norm"] = adapter["final_norm"] + 0.5
+    merged = merge(model.params, adapter, lora)
+    np.testing.assert_allclose(merged["final_norm"], model.params["final_norm"] + 0.5, rtol=1e-6)
+    for name in top - {"final_norm"}:
+        np.testing.assert_array_equal(merged[name], model.params[name])

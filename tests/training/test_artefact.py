@@ -148,7 +148,7 @@ def test_codecs_that_predict_bring_what_all_layers_share(tmp_path):
     same(load(tmp_path / "set").codecs, given.codecs)
 
 
-def test_whole_weights_of_a_base_model(tmp_path):
+def test_whole_weights_of_a_base_model(tmp_path, monkeypatch):
     base = tiny.model()
     params = jax.tree.map(lambda x: x + np.float32(0.5), base.params)
     card = describe(base, parse_strategy("sequence:int8"), None, **FACTS)
@@ -158,7 +158,11 @@ def test_whole_weights_of_a_base_model(tmp_path):
     same(model.params, params)
     assert model.name == f"tiny+weights-{model.sha256[:8]}"
     with pytest.raises(ThinwireError, match="is a part of tiny: load that model"):
+        artefact.from_scratch(load(tmp_path / "set"))
+    with pytest.raises(ThinwireError, match="unknown model 'tiny'"):
         artefact.open_trained(tmp_path / "set")
+    monkeypatch.setattr(artefact, "load_model", {"tiny": base}.get)
+    same(artefact.open_trained(tmp_path / "set").params, params)
 
 
 def test_a_model_from_scratch_is_a_model_by_itself(tmp_path):

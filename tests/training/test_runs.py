@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from thinwire.strategies import parse_strategy
 from thinwire.training import artefact
 from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.image_run import ImageModel, ImageRun, train_images
+from thinwire.training.log import read_log
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser
 from thinwire.training.recipe import Recipe
@@ -47,7 +49,7 @@ def image_run(images, folder, **changes):
         optimiser=Optimiser(rate=5e-3, steps=80, warmup=5),
         data=str(images),
         held_out=60,
-        model=ImageModel(width=16, layers=2, heads=2, hidden=32, patch=4, side=8),
+        sizes=ImageModel(width=16, layers=2, heads=2, hidden=32, patch=4, side=8),
         augment=Augment(),
         calibration=40,
         pace=Pace(batch=32, log_every=10, save_every=20, evaluate_every=20),
@@ -118,11 +120,32 @@ def test_one_thing_is_changed_at_a_time(bright_quarters, from_scratch, tmp_path,
         ablate.run([*common, "--variants", "nonsense"])
 
 
+@pytest.mark.thorough
+def test_a_run_is_spread_over_all_devices_and_goes_on_on_one(bright_quarters, from_scratch, tmp_path):
+    optimiser = Optimiser(rate=2e-3, steps=6, warmup=1)
+    pace = Pace(batch=32, log_every=1, save_every=3)
+    config = coded_run(bright_quarters, from_scratch, tmp_path, optimiser=optimiser, pace=pace)
+    train_images(config, "train it")
+    spread = dataclasses.replace(
+        config, session=Session(tmp_path / "spread"), out=tmp_path / "other", spread="examples"
+    )
+    train_images(spread, "train it")
+    shutil.rmtree(tmp_path / "spread" / "step-000000006")
+    on_one = dataclasses.replace(spread, spread="", session=Session(tmp_path / "spread", resume=True))
+    train_images(on_one, "train it")
+    alone, mixed = ([record["loss"] for record in read_log(tmp_path / run)] for run in ("run", "spread"))
+    assert len(mixed) == 6
+    np.testing.assert_allclose(mixed, alone, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"held_out": 0}, "cannot be held out"),
-        ({"model": ImageModel(width=15, heads=2)}, "use numbers that divide"),
+        ({"sizes": ImageModel(width=15, heads=2)}, "use numbers that divide"),
+        ({"train": "adapter"}, "train=weights"),
+        ({"model": "shape:vit-base"}, "tells 0 classes apart in images of 3 colours and .* 4 in 1"),
+        ({"model": "shape:llama-tiny"}, "reads no images"),
         ({"pace": Pace(batch=1000)}, "batch of 1000 is more"),
         ({"data": "nowhere"}, "no folder of images"),
     ],
@@ -161,5 +184,5 @@ def test_text_is_learnt_from_scratch_and_then_with_coded_context(tmp_path):
     start = {"start": tmp_path / "plain" / "trained", "recipe": recipe}
     coded = train_text(text_run(text, tmp_path / "coded", **start), "train it on")
     assert 0.9 < coded.card.figures["held-out perplexity_ratio"] < 1.5
-    with pytest.raises(ThinwireError, match="train=adapter is not possible"):
+    with pytest.raises(ThinwireError, match=r"no base model .* train=weights"):
         train_text(text_run(text, tmp_path / "other", train="adapter"), "train it")

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from thinwire.attention.partial import Partial, finish, merge, nothing, partial_attention
+from thinwire.branches import or_zeros
 from thinwire.layout import PAD, TokenLayout
 
 TILE = 512
@@ -106,8 +107,7 @@ class RemoteAttention:
     def if_needed(self, other, rows: Callable[[], Array]) -> Array:
         """``rows()`` where device ``other`` is this one or has a visible key, else zeros."""
         needed = (other == self.me) | self._visible(other) if self.causal else True
-        shape = jax.eval_shape(rows)
-        return lax.cond(needed, rows, lambda: jnp.zeros(shape.shape, shape.dtype))
+        return or_zeros(needed, rows)
 
     def _visible(self, other):
         """Whether any of device ``other``'s keys is visible to any own query."""

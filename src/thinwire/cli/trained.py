@@ -15,7 +15,7 @@ def add_trained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trained",
         metavar="DIR",
-        help="run the weights and codebooks in a folder that a training saved: an adapter of --model, or whole weights",
+        help="run the weights and codebooks in a folder that a training saved: an adapter, or whole weights",
     )
 
 
@@ -29,7 +29,7 @@ def read(folder: str | None) -> Artefact | None:
 
 
 def open_model(name: str, artefact: Artefact | None) -> LoadedModel:
-    """The model of --model, as it was trained if it was.
+    """The model of --model, or what was trained: without --model its own base model, if it has one.
 
     Raises:
         ThinwireError: the model cannot be loaded, or it is not the one that was trained.
@@ -42,7 +42,8 @@ def open_model(name: str, artefact: Artefact | None) -> LoadedModel:
             f"--model {name} out."
         )
     keep_programs()
-    return trained_model(artefact, lambda: inputs.open_model(name))
+    base = artefact.card.model if name == inputs.DEFAULT_MODEL else name
+    return trained_model(artefact, lambda: inputs.open_model(base))
 
 
 def strategies(artefact: Artefact | None, usual: str) -> str:

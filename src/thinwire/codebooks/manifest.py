@@ -4,6 +4,8 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,27 @@ def version() -> str:
 def now() -> str:
     """The time, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def read_record(kind: type, version: int, text: str) -> dict[str, Any]:
+    """The fields of a dataclass as JSON holds them, each of its type (None too where the type says so).
+
+    Raises:
+        ValueError: in words, what is wrong with it.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    if found.get("format") != version:
+        raise ValueError(f"it has format {found.get('format')!r} and this version reads {version}")
+    for name, hint in typing.get_type_hints(kind).items():
+        if name not in found:
+            raise ValueError(f"it lacks {name!r}")
+        of = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        kinds = tuple(typing.get_origin(one) or one for one in of)
+        if not isinstance(found[name], kinds) or isinstance(found[name], bool):
+            raise ValueError(f"its {name!r} is {found[name]!r}")
+    return {field.name: found[field.name] for field in dataclasses.fields(kind)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,19 +96,8 @@ class Manifest:
         Raises:
             ValueError: in words, what is wrong with it.
         """
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError("it is not a JSON object")
-        if found.get("format") != FORMAT:
-            raise ValueError(f"it has format {found.get('format')!r} and this version reads {FORMAT}")
-        fields = {f.name: f.type for f in dataclasses.fields(Manifest)}
-        for name, kind in fields.items():
-            if name not in found:
-                raise ValueError(f"it lacks {name!r}")
-            kind = kind if isinstance(kind, type) else dict
-            if not isinstance(found[name], kind) or isinstance(found[name], bool):
-                raise ValueError(f"its {name!r} is {found[name]!r}")
-        manifest = Manifest(**{name: found[name] for name in fields})
+        found = read_record(Manifest, FORMAT, text)
+        manifest = Manifest(**found)
         sizes = [manifest.layers, *manifest.sites.values()]
         for arrays in manifest.shapes.values():
             if not isinstance(arrays, dict) or not all(isinstance(shape, list) for shape in arrays.values()):

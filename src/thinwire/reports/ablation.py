@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from thinwire.reports.markdown import markdown_head, markdown_table
+from thinwire.reports.terminal import plain_table
 
 COLUMNS = ("changed", "strategy", "seeds", "accuracy", "± s.d.", "against the first")
 _LEFT = ("changed", "strategy")
@@ -51,12 +52,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def ablation_table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal."""
-    table = Table(title="One thing changed at a time", title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in _LEFT else "right")
-    for row in by_variant(rows):
-        table.add_row(*cells(row))
-    return table
+    return plain_table("One thing changed at a time", COLUMNS, map(cells, by_variant(rows)), _LEFT)
 
 
 def ablation_markdown(document: Mapping[str, Any]) -> str:
@@ -82,5 +78,6 @@ def ablation_plot(rows: Sequence[Row]) -> Figure:
     axes.set_yticks(range(len(means)), [row["variant"] for row in means])
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy, %")
+    axes.set_title("One thing changed at a time: every training, and the mean")
     axes.grid(axis="x", alpha=0.3)
     return figure

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from thinwire.reports.markdown import markdown_head, markdown_table
+from thinwire.reports.terminal import plain_table
 
 COLUMNS = ("strategy", "devices", "bits", "accuracy", "drop", "± s.e.")
 _LEFT = ("strategy",)
@@ -27,12 +28,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def accuracy_table(rows: Sequence[Row], title: str) -> Table:
     """The rows for a terminal."""
-    table = Table(title=title, title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in _LEFT else "right")
-    for row in rows:
-        table.add_row(*cells(row))
-    return table
+    return plain_table(title, COLUMNS, map(cells, rows), _LEFT)
 
 
 def accuracy_markdown(document: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from thinwire.reports.markdown import markdown_head, markdown_table
+from thinwire.reports.terminal import plain_table
 
 COLUMNS = ("strategy", "preset", "bits", "compression", "perplexity", "change", "± s.e.", "KL", "context kept")
 _LEFT = ("strategy", "preset")
@@ -30,12 +31,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def quality_table(rows: Sequence[Row], title: str) -> Table:
     """The rows for a terminal."""
-    table = Table(title=title)
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in _LEFT else "right")
-    for row in rows:
-        table.add_row(*cells(row))
-    return table
+    return plain_table(title, COLUMNS, map(cells, rows), _LEFT)
 
 
 def training_note(rows: Sequence[Row]) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool
 
 from thinwire.attention.call import AttentionCall
 from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
+from thinwire.branches import or_zeros
 from thinwire.codecs.base import Codec, CodecParams
 from thinwire.codecs.floats import Float
 from thinwire.dims import ModelDims
@@ -170,8 +171,8 @@ class Sequence(Strategy):
 
     def mine(self, scope: LayerScope, call: AttentionCall, own) -> dict[str, Any]:
         """What is wanted later of the own payloads: decoded beside ``encode``, so that both predict but once."""
-        me = collectives.device_index()
-        return self.kept(scope, own, self.decode(scope, call, own, me) if self.keeps(scope) else None)
+        decode = lambda: self.decode(scope, call, own, collectives.device_index())
+        return self.kept(scope, own, self.if_heard(scope, decode) if self.keeps(scope) else None)
 
     def in_order(self, scope: LayerScope, mine, theirs_O, step: int = 1):
         """What is wanted of this device and of the others, step by step round the circle, put in order of devices."""
@@ -270,7 +271,15 @@ class Sequence(Strategy):
 
     def encode(self, scope: LayerScope, call: AttentionCall):
         """The payloads of this device's own rows; none where nothing is sent, as in a layer 0 that all recompute."""
-        return [] if scope.first or not self.codec.sends else self._payloads(scope, call)
+        send = self.codec.sends and not scope.first
+        return self.if_heard(scope, lambda: self._payloads(scope, call)) if send else []
+
+    def if_heard(self, scope: LayerScope, function):
+        """``function()``; zeros on a device whose rows nobody sees, now or in a cache."""
+        heard_N = self.work(scope.setting).heard(scope.setting.dims.causal)
+        if heard_N.all() or scope.setting.keep_cache in ("seen", "codes"):
+            return function()
+        return or_zeros(jnp.asarray(heard_N)[collectives.device_index()], function)
 
     def _payloads(self, scope: LayerScope, call: AttentionCall):
         layout = scope.setting.layout
@@ -368,25 +377,19 @@ class Sequence(Strategy):
         coding = self.codec.encode_flops(dims.site_dim(site)) if layout.devices > 1 else 0.0
         totals = []
         work = self.work(setting)
+        coded_N = np.asarray(layout.lengths) * work.heard(dims.causal)
         for n, pairs in enumerate(layout.visible_pairs(dims.causal)):
             rows = layout.lengths[n] + layout.shared + work.extra_rows()[n]
             pairs += work.extra_pairs()[n]
-            seen = self._remote_rows(layout, n, dims.causal)
+            seen = work.seen_rows(n, dims.causal)
             if self.alone:
                 seen, pairs = 0, rows * (rows + 1) // 2 if dims.causal else rows**2
             remote = 0 if site == "kv" else seen
-            total = rows * (dims.row_flops() + dims.kv_flops()) + layout.lengths[n] * coding
+            total = rows * (dims.row_flops() + dims.kv_flops()) + coded_N[n] * coding
             if layout.devices > 1:
-                total += (seen + layout.lengths[n] * self.codec.predicts) * self.codec.decode_flops(dims.site_dim(site))
+                total += (seen + coded_N[n] * self.codec.predicts) * self.codec.decode_flops(dims.site_dim(site))
             totals.append(total + remote * dims.kv_flops() + pairs * dims.pair_flops())
         return tuple(totals)
-
-    @staticmethod
-    def _remote_rows(layout, n, causal):
-        """Rows of other devices that device n decodes: all of a device's, if any of them is visible."""
-        last = layout.segments[n][-1][1]
-        seen = [m for m in range(layout.devices) if m != n and (not causal or layout.segments[m][0][0] < last)]
-        return sum(layout.lengths[m] for m in seen)
 
     def options(self):
         """Options that were set, as they are written."""

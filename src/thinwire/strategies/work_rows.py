@@ -7,10 +7,10 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from thinwire.attention.context import Queries, cut_tiles
+from thinwire.branches import or_zeros
 from thinwire.layout import PAD, TokenLayout
 from thinwire.wire import collectives
 
@@ -144,8 +144,23 @@ class WorkRows:
         pieces = [function(*(x[: self._ends[0]] for x in rows_T))]
         for start, end in itertools.pairwise(self._ends):
             part = [x[start:end] for x in rows_T]
-            pieces.append(lax.cond(count > start, function, _zeros_of(function), *part))
+            pieces.append(or_zeros(count > start, function, *part))
         return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *pieces)
+
+    def heard(self, causal: bool) -> Bool[np.ndarray, " N"]:
+        """By device: whether any other device sees its rows; nobody does those of the last tokens of a causal model."""
+        return self._seen_NN(causal).any(axis=0)
+
+    def seen_rows(self, device: int, causal: bool) -> int:
+        """Rows of other devices that a device decodes: all of a device's, if any of them is visible."""
+        return int(self._seen_NN(causal)[device] @ np.asarray(self.layout.lengths))
+
+    def _seen_NN(self, causal: bool) -> Bool[np.ndarray, "N N"]:
+        """Whether the first device sees a row of the second one."""
+        first_N = np.array([min(a for a, _ in own) for own in self.layout.segments])
+        last_N = np.array([max(b for _, b in own) for own in self.layout.segments])
+        others_NN = ~np.eye(self.layout.devices, dtype=bool)
+        return others_NN & (first_N[None] < last_N[:, None]) if causal else others_NN
 
     def extra_pairs(self) -> tuple[int, ...]:
         """By device: (query, key) pairs of the halo's queries in a causal model."""
@@ -154,8 +169,3 @@ class WorkRows:
     def extra_rows(self) -> tuple[int, ...]:
         """By device: tokens of its halos."""
         return tuple(sum(b - a for a, b in device) for device in self.halos)
-
-
-def _zeros_of(function):
-    """Zeros as ``function`` would return them."""
-    return lambda *rows: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *rows))

@@ -3,6 +3,9 @@
 A weight W of shape (in, out) becomes W + (alpha / rank) · down @ up [equation 3; there up is B and down is A, both
 transposed]. ``down`` (in, rank) starts random and ``up`` (rank, out) as 0, so that an adapter that has learnt nothing
 changes nothing [section 4.1]. Adapters are merged into the weights, so no model and no strategy knows of them.
+
+What stands outside of the layers (embeddings, positions, the last norm, a head) can be trained with them as it is: the
+target ``top``. Stored is the change to each array, which starts as 0.
 """
 
 import dataclasses
@@ -21,6 +24,7 @@ GROUPS: dict[str, frozenset[str]] = {
     "attention": frozenset({"heads", "kv_heads"}),
     "mlp": frozenset({"hidden"}),
 }
+TOP = "top"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +34,8 @@ class LoRA:
     Attributes:
         rank: of what is added to a matrix.
         alpha: what is added is multiplied by alpha / rank.
-        targets: the matrices: ``attention``, ``mlp``, or names of single ones such as ``wq``.
+        targets: the matrices: ``attention``, ``mlp``, or names of single ones such as ``wq``; ``top`` for all arrays
+            outside of the layers, which change by more than a low rank.
     """
 
     rank: int = 8
@@ -65,7 +70,7 @@ def matrices(lora: LoRA, family: Any, config: Any) -> dict[str, tuple[int, int]]
     """
     axes, shapes = family.param_axes(config)["layers"], family.param_shapes(config)["layers"]
     there = {name: of for name, (_, *of) in axes.items() if "width" in of and len(of) > 1}
-    known = [*GROUPS, *there]
+    known = [*GROUPS, TOP, *there]
     for target in lora.targets:
         if target not in known:
             raise ThinwireError(f"LoRA has no target {target!r} in this model; there are {', '.join(known)}.")
@@ -85,23 +90,26 @@ def matrices(lora: LoRA, family: Any, config: Any) -> dict[str, tuple[int, int]]
     return found
 
 
-def shapes(lora: LoRA, family: Any, config: Any) -> dict[str, dict[str, dict[str, tuple[int, ...]]]]:
+def shapes(lora: LoRA, family: Any, config: Any) -> dict[str, Any]:
     """The tree of an adapter's shapes: ``{"layers": {name: {"down": (L, in, rank), "up": (L, rank, out)}}}``.
+
+    With the target ``top`` beside them those of all arrays outside of the layers.
 
     Raises:
         ThinwireError: as of ``matrices``.
     """
-    layers = family.dims(config).layers
+    layers, whole = family.dims(config).layers, family.param_shapes(config) if TOP in lora.targets else {}
     return {
+        **{name: shape for name, shape in whole.items() if name != "layers"},
         "layers": {
             name: {"down": (layers, rows, lora.rank), "up": (layers, lora.rank, columns)}
             for name, (rows, columns) in matrices(lora, family, config).items()
-        }
+        },
     }
 
 
 def init(lora: LoRA, key: jax.Array, family: Any, config: Any) -> dict[str, Any]:
-    """An adapter that changes nothing yet: ``down`` normal with variance 1 / in, ``up`` 0; float32.
+    """An adapter that changes nothing yet: ``down`` normal with variance 1 / in, all else 0; float32.
 
     Args:
         lora: what is adapted.
@@ -115,16 +123,18 @@ def init(lora: LoRA, key: jax.Array, family: Any, config: Any) -> dict[str, Any]
     Raises:
         ThinwireError: as of ``matrices``.
     """
-    of_layers = shapes(lora, family, config)["layers"]
+    of_all = shapes(lora, family, config)
+    of_layers = of_all.pop("layers")
     keys = jax.random.split(key, len(of_layers))
     return {
+        **{name: jnp.zeros(shape, jnp.float32) for name, shape in of_all.items()},
         "layers": {
             name: {
                 "down": jax.random.normal(one, of["down"], jnp.float32) * of["down"][1] ** -0.5,
                 "up": jnp.zeros(of["up"], jnp.float32),
             }
             for one, (name, of) in zip(keys, of_layers.items(), strict=True)
-        }
+        },
     }
 
 
@@ -142,7 +152,13 @@ def merge(params: Mapping[str, Any], adapter: Mapping[str, Any], lora: LoRA) -> 
     layers = dict(params["layers"])
     for name, low in adapter["layers"].items():
         layers[name] = _added(layers[name], low["down"], low["up"], lora.scale)
-    return {**params, "layers": layers}
+    top = {name: _changed(params[name], change) for name, change in adapter.items() if name != "layers"}
+    return {**params, **top, "layers": layers}
+
+
+def _changed(array: Any, change: Any) -> jax.Array:
+    array = jnp.asarray(array)
+    return (array.astype(jnp.float32) + jnp.asarray(change).astype(jnp.float32)).astype(array.dtype)
 
 
 def _added(weight: Any, down_LIr: Any, up_LrO: Any, scale: float) -> jax.Array:

@@ -36,7 +36,7 @@ from thinwire.training.card import ADAPTER, Card, config_of, lora_of
 from thinwire.training.model_card import model_card
 from thinwire.training.named_arrays import flat, read, tree
 from thinwire.weights.cache import sha256_file
-from thinwire.weights.load import LoadedModel
+from thinwire.weights.load import LoadedModel, load_model
 
 CARD, README, CODEBOOKS = "card.json", "README.md", "codebooks"
 _SUFFIX = ".safetensors"
@@ -261,12 +261,13 @@ def trained_model(artefact: Artefact, base: Callable[[], LoadedModel]) -> Loaded
 
 
 def open_trained(folder: str | Path) -> LoadedModel:
-    """The model in a folder with weights that were trained from scratch.
+    """The trained model in a folder; its base model is fetched if it has one.
 
     Raises:
-        ThinwireError: as of ``load`` and ``from_scratch``.
+        ThinwireError: as of ``load`` and ``apply``, or there is no such base model here.
     """
-    return from_scratch(load(folder))
+    found = load(folder)
+    return trained_model(found, lambda: load_model(found.card.model))
 
 
 def serves(artefact: Artefact, strategy: Strategy) -> bool:

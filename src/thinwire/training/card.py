@@ -3,13 +3,12 @@
 import dataclasses
 import json
 import math
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from thinwire.codebooks.manifest import now, version
+from thinwire.codebooks.manifest import now, read_record, version
 from thinwire.errors import ThinwireError
 from thinwire.models.stored_config import config_from_dict
 from thinwire.strategies import parse_strategy
@@ -84,20 +83,10 @@ class Card:
         Raises:
             ValueError: in words, what is wrong with it.
         """
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError("it is not a JSON object")
-        if found.get("format") != FORMAT:
-            raise ValueError(f"it has format {found.get('format')!r} and this version reads {FORMAT}")
-        for name, hint in typing.get_type_hints(Card).items():
-            if name not in found:
-                raise ValueError(f"it lacks {name!r}")
-            kind = (dict, type(None)) if name == "lora" else typing.get_origin(hint) or hint
-            if not isinstance(found[name], kind) or isinstance(found[name], bool):
-                raise ValueError(f"its {name!r} is {found[name]!r}")
+        found = read_record(Card, FORMAT, text)
         if not all(isinstance(value, str) for value in found["files"].values()):
             raise ValueError("its 'files' are not hashes")
-        card = Card(**{field.name: found[field.name] for field in dataclasses.fields(Card)})
+        card = Card(**found)
         config_of(card)
         lora_of(card)
         try:

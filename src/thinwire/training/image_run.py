@@ -13,6 +13,7 @@ from thinwire.data.augment import Augment, Levels, as_floats, levels
 from thinwire.data.batches import image_batches
 from thinwire.data.fingerprint import fingerprint
 from thinwire.data.labelled import ImageSet, framed, read_image_set
+from thinwire.engine import Codecs
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.accuracy import accuracy, logits_of_images
 from thinwire.models.initial import initialise_by_width
@@ -20,8 +21,10 @@ from thinwire.models.vit import param_axes, param_shapes, patches
 from thinwire.models.vit_config import ViTConfig
 from thinwire.strategies import Single
 from thinwire.training import artefact
+from thinwire.training.adapters import LoRA
 from thinwire.training.artefact import Artefact
 from thinwire.training.averages import after_training
+from thinwire.training.beginning import SCRATCH, Part, beginning
 from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.card import Card, config_of
 from thinwire.training.loop import Pace
@@ -32,7 +35,6 @@ from thinwire.training.session import Session, run_session
 from thinwire.training.step import Setup, start_state, trained_model
 from thinwire.training.tasks import Classify
 from thinwire.training.train_state import TrainState
-from thinwire.training.trainable import everything
 from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[int, Mapping[str, float]], None]
@@ -58,8 +60,11 @@ class ImageRun:
         data: a set of images by name, or a folder.
         images: training images that are used, the first ones; 0 for all.
         held_out: the last training images, for the accuracy while training; test images are read at the end only.
-        model: what is trained from scratch, unless ``start`` says where to go on.
-        start: a trained artefact to go on from: its weights, not its codebooks.
+        model: a vision Transformer with a head, by its name (``weights.variants`` says how one is given a head), or
+            ``scratch`` for random weights.
+        sizes: of a model from scratch.
+        start: a trained artefact to go on from instead: its weights, not its codebooks.
+        train: ``weights`` or an ``adapter``, of these settings (``lora``); an adapter of ``start`` keeps its own.
         smoothing: of labels.
         calibration: training images that first codebooks are learnt from.
         out: where the trained artefact is put.
@@ -74,13 +79,17 @@ class ImageRun:
     data: str = "fashion-mnist"
     images: int = 0
     held_out: int = 2000
-    model: ImageModel = dataclasses.field(default_factory=ImageModel)
+    model: str = SCRATCH
+    sizes: ImageModel = dataclasses.field(default_factory=ImageModel)
     start: Path | None = None
+    train: Part = "weights"
+    lora: LoRA = dataclasses.field(default_factory=LoRA)
     augment: Augment = dataclasses.field(default_factory=lambda: Augment(pad=2, flip=True))
     smoothing: float = 0.1
     calibration: int = 400
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(batch=128, save_every=500, evaluate_every=500))
     dtype: str = "float32"
+    remat: bool = False
     spread: Spread = ""
     seed: int = 0
     tests: int = 0
@@ -117,11 +126,13 @@ def cut(config: ImageRun, whole: ImageSet) -> Images:
     return Images(train, part(count - config.held_out, count), levels(train.images_NYXC))
 
 
-def starting_model(config: ImageRun, classes: int, channels: int) -> LoadedModel:
-    """The model before the first step: an artefact's, or random weights."""
-    if config.start is not None:
-        return artefact.open_trained(config.start)
-    m = config.model
+def random_model(config: ImageRun, classes: int, channels: int) -> LoadedModel:
+    """A model of the configuration's sizes with random weights.
+
+    Raises:
+        ThinwireError: the sizes do not fit each other.
+    """
+    m = config.sizes
     if m.width % m.heads or m.side % m.patch:
         raise ThinwireError(
             f"A width of {m.width} in {m.heads} heads, or {m.side} pixels in patches of {m.patch}: use numbers that "
@@ -146,32 +157,23 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
     config.session.check()
     artefact.check_place(config.out)
     whole = read_image_set(config.data, "train")
-    model = starting_model(config, whole.classes, whole.images_NYXC.shape[-1])
-    patch = model.config.patch
+    classes, channels = whole.classes, whole.images_NYXC.shape[-1]
+    begun = beginning(config, lambda: random_model(config, classes, channels))
+    model = begun.model
+    check_reads(model, whole)
+    patch, tokens = model.config.patch, model.config.tokens
     images = cut(config, framed(whole, model.config.grid[0] * patch))
-    if model.config.classes != images.train.classes:
-        raise ThinwireError(
-            f"{config.start} tells {model.config.classes} classes apart and {config.data} has {images.train.classes}."
-        )
     task = Classify(config.smoothing, config.recipe.distil)
     setup = Setup(
-        model,
-        config.recipe,
-        task,
-        everything(model),
-        config.optimiser,
-        model.config.tokens,
-        config.dtype,
-        seed=config.seed,
+        model, config.recipe, task, begun.part, config.optimiser, tokens, config.dtype, config.remat, config.seed,
         unrolled=True,
-    )
+    )  # fmt: skip
     strategy = config.recipe.parsed()
     devices = max(config.recipe.devices)
-    job = CalibrationJob(windows=config.calibration, window=model.config.tokens, seed=config.seed)
+    job = CalibrationJob(windows=config.calibration, window=tokens, seed=config.seed)
     first_BTP = as_rows(as_floats(images.train.images_NYXC[: config.calibration], images.levels), patch)
     codecs = config.session.first_codebooks(model, strategy, devices, first_BTP, job, {"source": config.data})
-    count, tokens = config.recipe.statistics, config.pace.batch * model.config.tokens
-    state = start_state(setup, codecs, min(count, tokens))
+    state = start_state(setup, codecs, min(config.recipe.statistics, config.pace.batch * tokens))
     at = image_batches(images.train, config.pace.batch, config.seed, config.augment, images.levels)
 
     def batches(step: int):
@@ -196,21 +198,34 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
     state = run_session(
         config.session, config, data, setup, state, batches, config.pace, place_of(config.spread), evaluate, progress
     )
-    return _finish(config, command, setup, state, images, data)
-
-
-def _finish(config: ImageRun, command: str, setup: Setup, state: TrainState, images: Images, data) -> Artefact:
-    model, strategy = trained_model(setup, state), config.recipe.parsed()
+    made = trained_model(setup, state)
     arrays = jax.tree.map(np.asarray, after_training(strategy.codec, state.arrays))
-    test, rows_BTP = read_test(config.data, model.config, images.levels, config.tests)
-    labels_B = test.labels_N
-    alone = accuracy(logits_of_images(model, Single(), 1, {}, rows_BTP), labels_B)
-    figures: dict[str, Any] = {"test images": len(labels_B), "test accuracy, 1 device": alone}
+    figures = _test_figures(config, made, arrays, images.levels)
+    return begun.save(config.out, state, strategy, data, config.seed, command, figures)
+
+
+def check_reads(model: LoadedModel, images: ImageSet) -> None:
+    """Raises ThinwireError where a model reads no images like these, or tells not so many classes apart."""
+    if not isinstance(model.config, ViTConfig):
+        raise ThinwireError(f"{model.name} reads no images; name a vision Transformer, or train it on text.")
+    classes, channels = model.config.classes, model.config.channels
+    if (classes, channels) != (images.classes, images.images_NYXC.shape[-1]):
+        raise ThinwireError(
+            f"{model.name} tells {classes} classes apart in images of {channels} colours and {images.name} has "
+            f"{images.classes} in {images.images_NYXC.shape[-1]}; name another model, such as vit-s14-focus:"
+            f"patch=7:side=28:colours={images.images_NYXC.shape[-1]}:classes={images.classes}."
+        )
+
+
+def _test_figures(config: ImageRun, model: LoadedModel, arrays: Codecs, of: Levels) -> dict[str, Any]:
+    strategy = config.recipe.parsed()
+    test, rows_BTP = read_test(config.data, model.config, of, config.tests)
+    alone = accuracy(logits_of_images(model, Single(), 1, {}, rows_BTP), test.labels_N)
+    figures: dict[str, Any] = {"test images": len(test.labels_N), "test accuracy, 1 device": alone}
     for devices in () if isinstance(strategy, Single) else config.recipe.devices:
         found = logits_of_images(model, strategy, devices, arrays, rows_BTP)
-        figures[f"test accuracy, {devices} devices"] = accuracy(found, labels_B)
-    card = artefact.describe(model, strategy, None, data, config.seed, command, figures, from_scratch=True)
-    return artefact.save(config.out, Artefact(card, model.params, arrays))
+        figures[f"test accuracy, {devices} devices"] = accuracy(found, test.labels_N)
+    return figures
 
 
 def read_test(data: str, config: ViTConfig, of: Levels, count: int = 0) -> tuple[ImageSet, Float[np.ndarray, "B T P"]]:

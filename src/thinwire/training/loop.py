@@ -82,12 +82,13 @@ def run(
         record = {name: float(x) for name, x in found.items() if x.ndim == 0}
         record["devices"] = layouts[chosen].devices
         done = number + 1
-        if pace.evaluate_every and evaluate is not None and (done % pace.evaluate_every == 0 or done == last):
+        due = lambda every, done=done: bool(every) and (done % every == 0 or done == last)
+        if evaluate is not None and due(pace.evaluate_every):
             record |= {f"eval/{name}": float(x) for name, x in evaluate(state).items()}
-        if log is not None and (done == last or (pace.log_every and done % pace.log_every == 0)):
+        if log is not None and (done == last or due(pace.log_every) or due(pace.evaluate_every)):
             rate = float(np.asarray(schedule(number)))
             log(done, {**record, **codebook_use(state), "rate": rate, "seconds": time.perf_counter() - begun})
-        if save is not None and (done == last or (pace.save_every and done % pace.save_every == 0)):
+        if save is not None and (done == last or due(pace.save_every)):
             save(done, state, about or {})
             saved = done
         progress(done, record)

@@ -5,6 +5,7 @@ from typing import Any
 
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Single, parse_strategy
+from thinwire.training.adapters import TOP
 from thinwire.training.card import Card, config_of
 
 _CODED = (
@@ -18,6 +19,7 @@ _LORA = (
     "The weights of {model} are as they were; a low-rank adapter (LoRA, rank {rank}, alpha {alpha:g}, on {targets}) is "
     "added to them when it is loaded, so that it runs as fast as the base model."
 )
+_WHOLE = " All arrays outside of the layers were trained whole."
 
 
 def model_card(card: Card) -> str:
@@ -57,8 +59,9 @@ def model_card(card: Card) -> str:
 
 def _what(card: Card) -> str:
     if card.lora is not None:
-        targets = " and ".join(card.lora["targets"])
-        return _LORA.format(model=card.model, rank=card.lora["rank"], alpha=card.lora["alpha"], targets=targets)
+        targets = [target for target in card.lora["targets"] if target != TOP]
+        told = {"model": card.model, "rank": card.lora["rank"], "alpha": card.lora["alpha"]}
+        return _LORA.format(**told, targets=" and ".join(targets)) + (_WHOLE if TOP in card.lora["targets"] else "")
     return _WEIGHTS if card.from_scratch else _TUNED.format(model=card.model)
 
 

@@ -11,7 +11,8 @@ import jax
 from thinwire.errors import ThinwireError
 
 # Settings that a resumed run may change, whatever part of the configuration they are in: how long it goes on (what is
-# left of a schedule is stretched), when it is looked at, what it keeps and where.
+# left of a schedule is stretched), when it is looked at, what it keeps and where,
+# and what devices do it.
 MAY_CHANGE = frozenset(
     {
         "steps",
@@ -24,6 +25,7 @@ MAY_CHANGE = frozenset(
         "resume",
         "folder",
         "out",
+        "spread",
     }
 )
 _SHOWN = 6  # differences in one sentence

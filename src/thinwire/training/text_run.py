@@ -23,6 +23,7 @@ from thinwire.training import artefact
 from thinwire.training.adapters import LoRA
 from thinwire.training.artefact import Artefact
 from thinwire.training.averages import after_training
+from thinwire.training.beginning import Part, beginning
 from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser
@@ -32,8 +33,7 @@ from thinwire.training.session import Session, run_session
 from thinwire.training.step import Setup, start_state, trained_model
 from thinwire.training.tasks import NextToken
 from thinwire.training.train_state import TrainState
-from thinwire.training.trainable import Trainable, everything, low_rank, nothing
-from thinwire.weights.load import LoadedModel, load_model
+from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[int, Mapping[str, float]], None]
 BYTES = 256
@@ -55,8 +55,9 @@ class TextRun:
 
     Attributes:
         model: the base model, or ``scratch`` for one of the sizes of ``sizes`` that reads bytes.
-        start: of a model from scratch: a trained artefact to go on from.
+        start: a trained artefact to go on from instead: its weights or its adapter, not its codebooks.
         train: ``adapter``, ``weights``, or ``codebooks`` alone.
+        lora: the settings of a new adapter; that of ``start`` keeps its own.
         texts: what is read, by name or as files; of each its calibration part.
         tokens: of a window.
         windows: of the texts; 0 for as many as they hold.
@@ -73,7 +74,7 @@ class TextRun:
     model: str = "smollm2-135m"
     sizes: TextModel = dataclasses.field(default_factory=TextModel)
     start: Path | None = None
-    train: str = "adapter"
+    train: Part = "adapter"
     lora: LoRA = dataclasses.field(default_factory=LoRA)
     texts: tuple[str, ...] = ("wikipedia-excerpt",)
     tokens: int = 1024
@@ -98,12 +99,12 @@ class Bytes:
         return [list(text.encode()) for text in texts]
 
 
-def starting_model(config: TextRun) -> LoadedModel:
-    """The model before the first step."""
-    if config.model != "scratch":
-        return load_model(config.model)
-    if config.start is not None:
-        return artefact.open_trained(config.start)
+def random_model(config: TextRun) -> LoadedModel:
+    """A model of bytes of the configuration's sizes with random weights.
+
+    Raises:
+        ThinwireError: the sizes do not fit each other.
+    """
     m = config.sizes
     if m.width % m.heads:
         raise ThinwireError(f"A width of {m.width} cannot be cut into {m.heads} heads: use numbers that divide.")
@@ -141,24 +142,6 @@ def _as_many_as_there_are(documents, encoder, tokens: int) -> int:
     return sum(len(ids) // body for ids in encoder.encode_batch(documents))
 
 
-def trainable_part(config: TextRun, model: LoadedModel) -> Trainable:
-    """What is trained of the model.
-
-    Raises:
-        ThinwireError: ``train`` is none of the choices, or a model from scratch is to get an adapter.
-    """
-    if config.train == "adapter" and config.model != "scratch":
-        return low_rank(model, config.lora, config.seed)
-    if config.train == "weights":
-        return everything(model)
-    if config.train == "codebooks":
-        return nothing(model)
-    raise ThinwireError(
-        f"train={config.train} is not possible for {model.name}; use weights or codebooks"
-        + ("." if config.model == "scratch" else ", or adapter.")
-    )
-
-
 def train_text(config: TextRun, command: str, progress: Progress = lambda step, record: None) -> Artefact:
     """Trains, measures on held-out windows of the same texts, and saves the artefact.
 
@@ -170,13 +153,13 @@ def train_text(config: TextRun, command: str, progress: Progress = lambda step, 
     """
     config.session.check()
     artefact.check_place(config.out)
-    model = starting_model(config)
+    begun = beginning(config, lambda: random_model(config))
+    model = begun.model
     learnt_WT, held_out_HT = open_texts(config, model)
     at = token_batches(learnt_WT, config.pace.batch, config.seed)
     task = NextToken(config.recipe.distil)
-    part = trainable_part(config, model)
     setup = Setup(
-        model, config.recipe, task, part, config.optimiser, config.tokens, config.dtype, config.remat, config.seed
+        model, config.recipe, task, begun.part, config.optimiser, config.tokens, config.dtype, config.remat, config.seed
     )
     strategy, devices = config.recipe.parsed(), max(config.recipe.devices)
     job, source = config.calibration, ", ".join(config.texts)
@@ -199,13 +182,8 @@ def train_text(config: TextRun, command: str, progress: Progress = lambda step, 
     state = run_session(
         config.session, config, data, setup, state, batches, config.pace, place_of(config.spread), evaluate, progress
     )
-    lora = config.lora if config.train == "adapter" else None
-    scratch = config.model == "scratch"
     figures = {f"held-out {name}": value for name, value in evaluate(state).items()}
-    arrays = jax.tree.map(np.asarray, after_training(strategy.codec, state.arrays))
-    card = artefact.describe(model, strategy, lora, data, config.seed, command, figures, from_scratch=scratch)
-    kept = jax.tree.map(np.asarray, state.params["model"]) if lora else trained_model(setup, state).params
-    return artefact.save(config.out, Artefact(card, kept, arrays), "float16" if lora else "float32")
+    return begun.save(config.out, state, strategy, data, config.seed, command, figures)
 
 
 def _figures(

@@ -39,8 +39,10 @@ def nothing(model: LoadedModel) -> Trainable:
     return Trainable({}, jax.tree.map(jnp.asarray, model.params), lambda _, frozen: frozen)
 
 
-def low_rank(model: LoadedModel, lora: LoRA, seed: int = 0) -> Trainable:
-    """LoRA: low-rank changes to the weights that ``lora`` names."""
-    start = adapters.init(lora, jax.random.key(seed), FAMILIES[model.family], model.config)
+def low_rank(model: LoadedModel, lora: LoRA, seed: int = 0, start: Any = None) -> Trainable:
+    """LoRA: low-rank changes to the weights that ``lora`` names; from ``start`` on if an adapter is trained further."""
+    if start is None:
+        start = adapters.init(lora, jax.random.key(seed), FAMILIES[model.family], model.config)
+    start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
     merge = lambda trained, frozen: adapters.merge(frozen, trained, lora)
     return Trainable(start, jax.tree.map(jnp.asarray, model.params), merge)

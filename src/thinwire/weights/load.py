@@ -21,6 +21,7 @@ from thinwire.weights.onnx import load_onnx
 from thinwire.weights.safetensors import load_safetensors, weight_files
 from thinwire.weights.shapes import SHAPES, random_params, shape_config
 from thinwire.weights.tokenizer import TextTokenizer
+from thinwire.weights.variants import variant, variant_sha256
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 Loaded = tuple[Config, dict, TextTokenizer | None]
@@ -48,8 +49,9 @@ def load_model(name: str, progress: Progress | None = None) -> LoadedModel:
     """Load a model.
 
     Args:
-        name: ``shape:NAME`` (``shape:NAME:layers=N`` for another depth), a catalogue name, the path of a GGUF
-            file, a safetensors file or a folder, or a Hub id; tried in this order.
+        name: ``shape:NAME`` (``shape:NAME:layers=N`` for another depth), a catalogue name (``NAME:patch=7:…`` for a
+            vision Transformer changed as ``variants`` has it), the path of a GGUF file, a safetensors file or a
+            folder, or a Hub id; tried in this order.
         progress: called while downloading, with bytes so far and bytes in all.
 
     Raises:
@@ -63,6 +65,11 @@ def load_model(name: str, progress: Progress | None = None) -> LoadedModel:
     if name in MODELS:
         path = fetch(MODELS[name], progress)
         return _loaded(name, *_READERS[path.suffix](path), MODELS[name].sha256)
+    known, _, options = name.partition(":")
+    if known in MODELS and options:
+        of = load_model(known, progress)
+        config, params = variant(of.config, of.params, options)
+        return _loaded(name, config, params, of.tokenizer, variant_sha256(of.sha256, options))
     path = Path(name).expanduser()
     if not name or not _exists(path):
         if path.suffix in _READERS or not _HUB_ID.fullmatch(name):
