@@ -23,8 +23,10 @@ SOURCES = $(wildcard src tests train eval configs)
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.ready ## read one long prompt on four virtual devices, compare the strategies, continue the prompt
+demo: $(VENV)/.ready ## read a long prompt on four virtual devices by several strategies; tell pictures apart on four
 	$(VENV)/bin/thinwire demo $(ARGS)
+	@echo "1,000 test pictures by the vision Transformer in trained/, on four virtual devices (fetched by apt-get):"
+	-$(VENV)/bin/python -m eval.accuracy --trained trained/vit-fashion-mnist-g16 --images 1000
 
 test: $(VENV)/.ready-test ## run the tests
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --ignore=tests/parity -m "not thorough and not weights" $(ARGS)

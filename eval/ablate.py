@@ -1,8 +1,8 @@
 """What each part of the training brings: one thing changed at a time, over several seeds, on images.
 
-    python -m eval.ablate configs/vit_fashion_mnist_coded.py --folder runs/ablate --seeds 0,1,2 --json ablate.json
-    python -m eval.ablate configs/vit_fashion_mnist_coded.py --folder runs/ablate --variants noise=0,one-class-token \
-        --json ablate.json --resume
+    python -m eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/ablate --seeds 0,1,2 --json ablate.json
+    python -m eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/ablate --json ablate.json --resume \
+        --variants noise=0,one-class-token
 
 Every variant is a training of the configuration's length, of seconds to minutes each, from the same starting model.
 """

@@ -48,18 +48,43 @@ SECTIONS = {
     "compressors": "eval.codecs --windows 8 --plot docs/compressors.png",
     "loss": "eval.loss --windows 8 --plot docs/loss.png",
     "weights": "eval.weights --windows 8",
-    "accuracy": "eval.accuracy --trained trained/vit-fashion-mnist-g16 --devices 2,4,8",
-    "ablation": "eval.ablate configs/vit_fashion_mnist_coded.py --folder runs/ablate --plot docs/ablation.png",
+    "accuracy": "eval.accuracy --trained trained/vit-fashion-mnist-g16 --devices 2,3,4,5,6,7,8",
+    "accuracy-32": "eval.accuracy --trained trained/vit-fashion-mnist-g32",
+    "accuracy-1": "eval.accuracy --trained trained/vit-fashion-mnist-g1",
+    "ablation": (
+        "eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/ablate --plot docs/ablation.png "
+        "--variants as-configured,noise=0,one-class-token"
+    ),
     "flow-cut-images": "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000",
     "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:int4",
 }
 CODEBOOKS = {"quality": "configs/smollm2_codebooks.py", "parts": "configs/smollm2_parts.py"}
 # What a section needs, and what makes it; each of these may need another.
-_VIT, _VIT_CODED, _ADAPTER = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16", "trained/smollm2-balanced"
-NEEDS = {"accuracy": _VIT_CODED, "ablation": _VIT, "flow-cut-images": _VIT, "adapter": _ADAPTER, _VIT_CODED: _VIT}
+_VIT, _VIT_16, _ADAPTER = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16", "trained/smollm2-balanced"
+_VIT_32, _VIT_1 = "trained/vit-fashion-mnist-g32", "trained/vit-fashion-mnist-g1"
+NEEDS = {
+    "accuracy": _VIT_16,
+    "accuracy-32": _VIT_32,
+    "accuracy-1": _VIT_1,
+    "ablation": _VIT,
+    "flow-cut-images": _VIT,
+    "adapter": _ADAPTER,
+    **dict.fromkeys((_VIT_16, _VIT_32, _VIT_1), _VIT),
+}
+_CODED = "train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py"
+
+
+def _four(name: str, codec: str) -> str:
+    """Trains for four devices with another codec."""
+    folders = f"--session.folder runs/{name} --out trained/{name}"
+    return f"{_CODED} --recipe.devices 4 --optimiser.steps 1000 --recipe.strategy sequence:{codec}:site=x {folders}"
+
+
 TRAINED = {
     _VIT: "train.vit_fashion_mnist configs/vit_fashion_mnist.py",
-    _VIT_CODED: "train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py",
+    _VIT_16: _CODED,
+    _VIT_32: _four("vit-fashion-mnist-g32", "vq:groups=32:size=64"),
+    _VIT_1: _four("vit-fashion-mnist-g1", "vq:groups=1:size=1024"),
     _ADAPTER: "train.lm_smollm2_adapter configs/lm_smollm2_adapter.py",
 }
 

@@ -149,7 +149,7 @@ class WorkRows:
 
     def heard(self, causal: bool) -> Bool[np.ndarray, " N"]:
         """By device: whether any other device sees its rows; nobody does those of the last tokens of a causal model."""
-        return self._seen_NN(causal).any(axis=0)
+        return np.logical_or.reduce(self._seen_NN(causal), axis=0)
 
     def seen_rows(self, device: int, causal: bool) -> int:
         """Rows of other devices that a device decodes: all of a device's, if any of them is visible."""
