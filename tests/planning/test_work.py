@@ -38,6 +38,7 @@ def test_the_last_device_of_a_causal_model_sees_most():
     works = work_of(parse_strategy("sequence:int8:sink=0"), tiny.dims(), 36, 3)
     assert [work.pairs for work in works] == [144, 144 + 144, 144 + 288]
     assert [rows for work in works for one, rows in work.coding if one.kind == "decode"] == [0, 12, 24]
+    assert [rows for work in works for one, rows in work.coding if one.kind == "encode"] == [12, 12, 0]
 
 
 def test_padding_and_halos_are_worked_on():

@@ -133,7 +133,8 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
     coding = ()
     if layout.devices > 1 and strategy.codec.sends:
         encode, decode = (Coding(kind, strategy.codec, dims.site_dim(site)) for kind in ("encode", "decode"))
-        coding = ((encode, layout.rows), (decode, layout.rows * (len(seen) + strategy.codec.predicts)))
+        own = layout.rows * int(work.heard(dims.causal)[n])
+        coding = ((encode, own), (decode, layout.rows * len(seen) + own * strategy.codec.predicts))
     projected = 0 if site == "kv" else layout.rows * len(seen)
     return Work(dims.layers, rows, 1, pairs, projected, strategy.coded_layers(dims), coding)
 
