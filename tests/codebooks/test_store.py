@@ -56,6 +56,10 @@ def test_round_trip(saved, caplog):
     assert names(saved.parent) == ["set"]
 
 
+def test_no_file_says_where_it_was_saved(saved, tmp_path):
+    assert not [file for file in files(saved) if tmp_path.name.encode() in file.read_bytes()]
+
+
 def test_a_set_replaces_a_set(saved):
     save(saved, dataclasses.replace(MANIFEST, seed=8), ARRAYS)
     assert load(saved).manifest.seed == 8

@@ -68,7 +68,6 @@ def test_arguments_that_are_not_its_fields_end_the_job(config, arguments, capsys
     ("name", "kind", "module"),
     [
         ("vit_fashion_mnist", ImageRun, "train.vit_fashion_mnist"),
-        ("vit_pretrained", ImageRun, "train.vit_fashion_mnist"),
         ("vit_fashion_mnist_coded", ImageRun, "train.vit_fashion_mnist"),
         ("lm_smollm2_adapter", TextRun, "train.lm_smollm2_adapter"),
         ("gpt2_small_from_scratch", TextRun, "train.gpt2_small_from_scratch"),

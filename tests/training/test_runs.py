@@ -13,10 +13,13 @@ from data.sets import write_idx
 from thinwire.data.augment import Augment
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
-from thinwire.strategies import parse_strategy
-from thinwire.training import artefact
+from thinwire.evaluation.accuracy import logits_of_images
+from thinwire.models.vit import classify
+from thinwire.strategies import Single, parse_strategy
+from thinwire.training import artefact, beginning
+from thinwire.training.adapters import LoRA
 from thinwire.training.calibrate import CalibrationJob
-from thinwire.training.image_run import ImageModel, ImageRun, train_images
+from thinwire.training.image_run import ImageModel, ImageRun, images_to_test, random_model, train_images
 from thinwire.training.log import read_log
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser
@@ -86,12 +89,33 @@ def test_images_are_learnt_and_then_with_coded_context(bright_quarters, from_scr
 
 
 @pytest.mark.thorough
+def test_a_pretrained_model_learns_with_an_adapter_and_goes_on_with_it(bright_quarters, tmp_path, monkeypatch):
+    """Its weights stay, the adapter and the head are all that is kept, and the second training begins with them."""
+    pretrained = dataclasses.replace(
+        random_model(image_run(bright_quarters, tmp_path), 4, 1), name="a-vit", sha256="5" * 64
+    )
+    monkeypatch.setattr(beginning, "load_model", lambda name: {"a-vit": pretrained}[name])
+    monkeypatch.setattr(artefact, "load_model", lambda name: {"a-vit": pretrained}[name])
+    lora = LoRA(rank=4, alpha=8.0, targets=("attention", "mlp", "top"))
+    optimiser = Optimiser(rate=5e-3, steps=140, warmup=5)
+    settings = {"model": "a-vit", "train": "adapter", "lora": lora, "optimiser": optimiser}
+    first = train_images(image_run(bright_quarters, tmp_path / "first", **settings), "train it")
+    assert first.card.kind == "adapter"
+    assert first.card.figures["test accuracy, 1 device"] > 0.9
+    on = {"train": "adapter", "start": tmp_path / "first" / "trained"}
+    config = coded_run(bright_quarters, (tmp_path / "first" / "trained",), tmp_path / "second", **on)
+    second = train_images(config, "train it on")
+    assert second.card.model_sha256 == pretrained.sha256
+    assert second.card.figures["test accuracy, 4 devices"] > 0.8
+    model = artefact.open_trained(tmp_path / "second" / "trained")
+    _, rows_BTP = images_to_test(second.card, None, 4)
+    logits_BC = logits_of_images(model, parse_strategy(CODED), 4, second.codecs, rows_BTP)
+    assert not np.allclose(logits_BC, logits_of_images(pretrained, Single(), 1, {}, rows_BTP), atol=0.1)
+
+
+@pytest.mark.thorough
 def test_what_was_learnt_runs_as_any_model_does(bright_quarters, from_scratch, tmp_path):
     """The batched accuracy is that of engines, image by image."""
-    from thinwire.evaluation.accuracy import logits_of_images
-    from thinwire.models.vit import classify
-    from thinwire.training.image_run import images_to_test
-
     made = train_images(coded_run(bright_quarters, from_scratch, tmp_path), "train it on")
     model, strategy = artefact.from_scratch(made), parse_strategy(CODED)
     _, rows_BTP = images_to_test(made.card, None, 5)

@@ -25,6 +25,7 @@ __all__ = ["CodebookSet", "Manifest", "check_fits", "check_place", "load", "save
 
 MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
+_COMMITTED = "commit_success.txt"  # the checkpoint library looks only whether it is there
 # What a checkpoint may need beyond its arrays.
 _MARGIN_BYTES = 1 << 20
 
@@ -89,6 +90,8 @@ def _write(folder: Path, manifest: Manifest, arrays: dict[str, dict[str, np.ndar
     check_room(folder, needed)
     with _quiet():
         ocp.save(str(folder / _ARRAYS), arrays)
+    for told in folder.rglob(_COMMITTED):  # it names the folder, which is nobody's business where the set goes on to
+        told.write_text("")
 
 
 def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str, Array | np.ndarray]]) -> Manifest:

@@ -10,7 +10,7 @@ from rich.table import Table
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.terminal import plain_table
 
-COLUMNS = ("changed", "strategy", "seeds", "accuracy", "± s.d.", "against the first")
+COLUMNS = ("changed", "strategy", "seeds", "one device", "accuracy", "± s.d.", "drop", "± s.d.", "against the first")
 _LEFT = ("changed", "strategy")
 Row = Mapping[str, Any]
 
@@ -22,6 +22,7 @@ def by_variant(rows: Sequence[Row]) -> list[dict[str, Any]]:
     first, found = of[names[0]] if names else {}, []
     for name in names:
         accuracies = np.array([row["accuracy"] for row in of[name].values()])
+        alone = np.array([row["accuracy_single"] for row in of[name].values()])
         both = [seed for seed in of[name] if seed in first]
         apart = np.array([of[name][seed]["accuracy"] - first[seed]["accuracy"] for seed in both])
         found.append(
@@ -29,12 +30,19 @@ def by_variant(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "variant": name,
                 "strategy": next(iter(of[name].values()))["strategy"],
                 "seeds": len(accuracies),
+                "accuracy_single": float(alone.mean()),
                 "accuracy": float(accuracies.mean()),
-                "spread": float(accuracies.std(ddof=1)) if len(accuracies) > 1 else None,
+                "spread": _spread(accuracies),
+                "drop": float((alone - accuracies).mean()),
+                "spread_of_drop": _spread(alone - accuracies),
                 "difference": float(apart.mean()) if len(apart) and name != names[0] else None,
             }
         )
     return found
+
+
+def _spread(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -44,8 +52,11 @@ def cells(row: Row) -> tuple[str, ...]:
         row["variant"],
         row["strategy"],
         str(row["seeds"]),
+        f"{points(row['accuracy_single'])} %",
         f"{points(row['accuracy'])} %",
         points(row["spread"]),
+        points(row["drop"], "+"),
+        points(row["spread_of_drop"]),
         points(row["difference"], "+"),
     )
 
