@@ -99,8 +99,15 @@ def test_a_rate_and_a_share_are_changed_for_one_host(pair):
 @pytest.mark.skipif(not (shutil.which("nft") or shutil.which("iptables")), reason="no nft and no iptables")
 def test_packets_are_lost_where_that_was_asked_for():
     with emulated([HOST, HostSpec(0.5, 50.0, loss=0.3)]) as cluster:
-        arrived = int(worker(cluster, "datagrams", "500")[1])
-    assert 0.5 < arrived / 500 < 0.9
+        arrived = [int(worker(cluster, "datagrams", "500")[1])]
+        for loss in (0.6, 0.0):
+            cluster.set_loss(loss, 1)
+            arrived.append(int(worker(cluster, "datagrams", "500")[1]))
+        with pytest.raises(ThinwireError, match="loss of 1 is no share"):
+            cluster.set_loss(1)
+    assert 0.5 < arrived[0] / 500 < 0.9
+    assert 0.2 < arrived[1] / 500 < 0.6
+    assert arrived[2] == 500
 
 
 def test_loss_without_a_program_for_it_is_told_before_anything_is_made(monkeypatch):

@@ -10,6 +10,7 @@ from thinwire.cluster.emulated import Cluster
 
 LESS_RATE = 10.0
 LESS_CPU = 2.0
+LOSS = 0.05
 
 
 @contextlib.contextmanager
@@ -44,6 +45,18 @@ def slow(cluster: Cluster, plan: Plan, mbps: float, steady_s: float) -> Iterator
         cluster.set_cpu(share, last)
 
 
+@contextlib.contextmanager
+def lose(cluster: Cluster, plan: Plan, mbps: float, steady_s: float) -> Iterator[None]:
+    """Every host loses one in twenty of the packets that arrive; TCP sends them again."""
+    del mbps, steady_s
+    cluster.set_loss(LOSS)
+    try:
+        yield
+    finally:
+        for host in range(plan.hosts):
+            cluster.set_loss(plan.loss[host] if plan.loss else 0.0, host)
+
+
 # Cluster, plan, rate of the links and seconds of a pass when nothing happens -> what surrounds a pass.
 Disturbance = Callable[[Cluster, Plan, float, float], contextlib.AbstractContextManager[None]]
-DISTURBANCES: dict[str, Disturbance] = {"drop": drop, "slow": slow}
+DISTURBANCES: dict[str, Disturbance] = {"drop": drop, "lose": lose, "slow": slow}

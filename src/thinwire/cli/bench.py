@@ -11,6 +11,7 @@ from thinwire.benchmark.peers import parse_peers
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.predicted import predict
 from thinwire.cli import console, inputs, trained
+from thinwire.cluster.shaping import require_loss_tool
 from thinwire.cluster.specs import check_rate, parse_hosts, too_much_cpu
 from thinwire.cluster.tools import missing_for_emulation
 from thinwire.errors import ThinwireError
@@ -77,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5, metavar="R", help="of every strategy in turn (default: 5)")
     parser.add_argument(
         "--disturb", metavar="A,B", default="",
-        help="measure again while: drop (all links fall to a tenth in mid-run), slow (the last host at half its share)",
+        help="measure again while: drop (all links fall to a tenth in mid-run), lose (every host loses a twentieth of "
+        "the packets that arrive), slow (the last host at half its share)",
     )  # fmt: skip
     parser.add_argument("--loss", default="0", metavar="P", help="share of packets that every host loses (default: 0)")
     parser.add_argument(
@@ -153,6 +155,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     if args.repeats < 1:
         raise ThinwireError(f"--repeats is {args.repeats}; one repeat is the least.")
     missing = "predictions were asked for" if args.predict else missing_for_emulation()
+    if "lose" in disturbances and missing is None:
+        require_loss_tool()
     if missing is not None and peers:
         raise ThinwireError(f"--peer runs programs on an emulated host, and there is none ({missing}); leave it out.")
     if missing is None and (warning := too_much_cpu(specs)):

@@ -20,7 +20,7 @@ from thinwire.cluster.namespaces import Counters
 from thinwire.cluster.rendezvous import DEFAULT_START_TIMEOUT_S, Rendezvous
 from thinwire.cluster.running import IN_LINES, LineSink, Running
 from thinwire.cluster.signals import stopping_unwinds, uninterrupted
-from thinwire.cluster.specs import HostSpec
+from thinwire.cluster.specs import HostSpec, check_loss
 from thinwire.cluster.takedown import signal_group, take_down
 from thinwire.cluster.tools import require_emulation
 from thinwire.errors import ThinwireError
@@ -142,6 +142,16 @@ class Cluster:
         for number in self._which(host):
             shaping.set_rate(namespaces.host_namespace(self.name, number), mbps)
 
+    def set_loss(self, loss: float | int, host: int | None = None) -> None:
+        """Drop this share of the packets that arrive at one host or at all, from now on; 0 for none.
+
+        Raises:
+            ThinwireError: it is no share, or there is no program to drop packets with.
+        """
+        check_loss(loss)
+        for number in self._which(host):
+            shaping.set_loss(namespaces.host_namespace(self.name, number), loss)
+
     def set_cpu(self, share: float | int, host: int | None = None) -> None:
         """Change the CPU share of one host or of all, from now on, within the cores that it was made with."""
         for number in self._which(host):
@@ -208,7 +218,8 @@ def bring_up(specs: Sequence[HostSpec], name: str | None = None, stays: bool = F
         namespaces.make(chosen, record.subnet, len(specs))
         for host, spec in enumerate(specs):
             shaping.set_rate(namespaces.host_namespace(chosen, host), spec.mbps)
-            shaping.set_loss(namespaces.host_namespace(chosen, host), spec.loss)
+            if spec.loss:
+                shaping.set_loss(namespaces.host_namespace(chosen, host), spec.loss)
             cpu.make_group(cpu.host_group(chosen, host), spec.cpu)
         return Cluster(record)
     except BaseException:

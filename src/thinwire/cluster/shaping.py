@@ -9,6 +9,8 @@ from thinwire.errors import ThinwireError
 INTERFACE = "eth0"  # of every host, in its own namespace
 LEAST_BURST_BYTES = 4600  # three full packets
 BURST_S = 1e-3
+_TABLE = "inet thinwire"
+_ONE_SEGMENT, _ANY_SEGMENTS = "1", "65535"
 QUEUE_BYTES = 4 << 20  # senders are slowed down by their socket before packets are dropped here
 
 
@@ -36,18 +38,20 @@ def require_loss_tool() -> str:
 
 
 def set_loss(namespace: str, loss: float | int) -> None:
-    """Drop this share of the packets that arrive in the namespace; they have used the link by then, as real ones."""
-    if not loss:
-        return
+    """Drop this share of the packets that arrive in the namespace, from now on; they have used the link by then, as
+    real ones."""
     inside = ("ip", "netns", "exec", namespace)
     # Packets may be many segments in one as long as nobody looks; a loss must hit single ones.
-    call("ip", "-n", namespace, "link", "set", "dev", INTERFACE, "gso_max_segs", "1")
+    segments = _ONE_SEGMENT if loss else _ANY_SEGMENTS
+    call("ip", "-n", namespace, "link", "set", "dev", INTERFACE, "gso_max_segs", segments)
     if require_loss_tool() == "nft":
-        rules = (
-            "table inet thinwire {\nchain arriving {\ntype filter hook input priority 0\n"
-            f'iifname "{INTERFACE}" numgen random mod 1000000 < {max(1, round(loss * 1e6))} drop\n}}\n}}\n'
-        )
+        rule = f'iifname "{INTERFACE}" numgen random mod 1000000 < {max(1, round(loss * 1e6))} drop' if loss else ""
+        chain = f"chain arriving {{\ntype filter hook input priority 0\n{rule}\n}}"
+        # Once made anew whether it was there or not: nft carries out all of it or nothing.
+        rules = f"table {_TABLE}\ndelete table {_TABLE}\ntable {_TABLE} {{\n{chain}\n}}\n"
         call(*inside, "nft", "-f", "-", stdin=rules)
         return
-    drop = ("-m", "statistic", "--mode", "random", "--probability", f"{loss:.6f}", "-j", "DROP")
-    call(*inside, "iptables", "-w", "-A", "INPUT", "-i", INTERFACE, *drop)
+    call(*inside, "iptables", "-w", "-F", "INPUT")  # of the namespace, where nobody else has rules
+    if loss:
+        drop = ("-m", "statistic", "--mode", "random", "--probability", f"{loss:.6f}", "-j", "DROP")
+        call(*inside, "iptables", "-w", "-A", "INPUT", "-i", INTERFACE, *drop)

@@ -33,8 +33,7 @@ class HostSpec:
     def __post_init__(self) -> None:
         check_share(self.cpu)
         check_rate(self.mbps)
-        if not 0 <= self.loss < 1:
-            raise ThinwireError(f"A loss of {self.loss:g} is no share of packets: give 0 or more and less than 1.")
+        check_loss(self.loss)
 
 
 def check_share(cpu: float | int) -> None:
@@ -51,6 +50,12 @@ def check_rate(mbps: float | int) -> None:
         raise ThinwireError(f"A rate of {mbps:g} Mbps sends nothing: give more than 0, as 10.")
     if not LEAST_MBPS <= mbps <= MOST_MBPS:
         raise ThinwireError(f"A rate of {mbps:g} Mbps cannot be kept to: give {LEAST_MBPS:g} to {MOST_MBPS:,.0f} Mbps.")
+
+
+def check_loss(loss: float | int) -> None:
+    """Refuse a loss that is no share of packets."""
+    if not 0 <= loss < 1:
+        raise ThinwireError(f"A loss of {loss:g} is no share of packets: give 0 or more and less than 1.")
 
 
 def parse_hosts(hosts: int | None, cpu: str, mbps: str, loss: str) -> list[HostSpec]:

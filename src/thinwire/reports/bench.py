@@ -43,9 +43,9 @@ MEANING = (
     "its quartiles; compute: the same program without sending; vs busy: the speedup over the single device while every "
     "other host makes such a pass, too; vs float32 and vs tensor: over sequence:float32 and tensor:float32; sent: by "
     "one host, as the ledger says, and as its interface counted; same: every pass gave the same output, bit for bit; "
-    "(drop): all links fell to a tenth in mid-run, (slow): the last host had half of its share; in bars the wire is "
-    "the bytes at the rate of the link and the round trips, and waiting what else a pass takes longer than without "
-    "sending"
+    "(drop): all links fell to a tenth in mid-run, (lose): every host lost a twentieth of the packets that arrived, "
+    "(slow): the last host had half of its share; in bars the wire is the bytes at the rate of the link and the round "
+    "trips, and waiting what else a pass takes longer than without sending"
 )
 
 
