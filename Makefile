@@ -44,7 +44,7 @@ format: $(VENV)/.ready-lint ## let ruff sort imports and format
 	$(VENV)/bin/ruff format $(SOURCES)
 
 parity: $(PARITY_VENV)/.ready-parity ## compare logits with PyTorch and transformers (about 1 GB to install)
-	$(PARITY_VENV)/bin/python -m pytest tests/parity $(ARGS)
+	$(PARITY_VENV)/bin/python -m pytest -n $(WORKERS) tests/parity $(ARGS)
 
 clean: ## remove environments, caches and build folders
 	rm -rf .venv .venv-* build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

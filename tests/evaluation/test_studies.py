@@ -37,6 +37,7 @@ def rows_of(path="rows.json"):
     return json.loads(Path(path).read_text())["rows"]
 
 
+@pytest.mark.thorough
 def test_flow_cut(place, capsys):
     (place / "results.md").write_text(MARKS.format("flow-cut"))
     options = ["--codecs", "int8,vq:groups=4:size=8", "--every", "1,2", "--remote", "pvq:groups=4:size=8:rank=8"]

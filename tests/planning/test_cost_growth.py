@@ -24,6 +24,7 @@ def quick(monkeypatch):
     monkeypatch.setitem(EVAL["run"].__globals__, "SWEPT_SIZE", 16)
 
 
+@pytest.mark.thorough
 def test_end_to_end(tmp_path, quick, capsys):
     docs = tmp_path / "cost.md"
     docs.write_text("before\n<!-- cost-growth:begin -->\n<!-- cost-growth:end -->\nafter\n")
