@@ -17,7 +17,7 @@ CONFIG = ImageRun(
     session=Session(Path("runs/vit_fashion_mnist")),
     out=Path("trained/vit-fashion-mnist"),
     recipe=Recipe("single", devices=(1,), noise=0.0),
-    optimiser=Optimiser(rate=1e-3, steps=16000, warmup=300),
-    sizes=ImageModel(width=96, layers=5, heads=4, hidden=288, patch=7),
+    optimiser=Optimiser(rate=2e-3, steps=18000, warmup=300),
+    sizes=ImageModel(width=96, layers=5, heads=4, hidden=288, patch=7, stem=16),
     pace=Pace(batch=64, log_every=50, save_every=1000, evaluate_every=1000),
 )

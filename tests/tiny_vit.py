@@ -38,7 +38,7 @@ def image(seed: int = 0, config: ViTConfig = CONFIG) -> np.ndarray:
     """Rows of patch values."""
     high, wide = (config.patch * n for n in config.grid)
     pixels = np.random.default_rng(seed).standard_normal((high, wide, config.channels), np.float32)
-    return vit.patches(pixels, config.patch)
+    return vit.patches(pixels, config.patch, config.margin)
 
 
 def codebooks(strategy, dims, seed: int = 0) -> dict:

@@ -17,6 +17,20 @@ from thinwire.wire.spmd import make_mesh, put
 TOLERANCE = 1e-5
 
 
+def numpy_stem(p, config, row_P):
+    """The two convolutions of one window, place by place."""
+    x_YXC = row_P.reshape(config.channels, config.window, config.window).transpose(1, 2, 0)
+    for name in ("stem_in", "stem_out"):
+        side = (len(x_YXC) - 3) // 2 + 1
+        kernel_yxCO = p[name].reshape(3, 3, x_YXC.shape[2], -1)
+        out = np.empty((side, side, kernel_yxCO.shape[3]))
+        for y, x in np.ndindex(side, side):
+            field_yxC = x_YXC[2 * y : 2 * y + 3, 2 * x : 2 * x + 3]
+            out[y, x] = np.maximum(np.einsum("yxc,yxco->o", field_yxC, kernel_yxCO) + p[name + "_bias"], 0)
+        x_YXC = out
+    return x_YXC.reshape(-1)
+
+
 def numpy_vit(params, config, rows_TP):
     """A vision Transformer once more, in float64 and loops, from the formulas."""
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
@@ -25,7 +39,8 @@ def numpy_vit(params, config, rows_TP):
     def norm(x, gain, bias):
         return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + config.norm_eps) * gain + bias
 
-    x = np.concatenate([p["class_token"][None], rows_TP[1:] @ p["patch"] + p["patch_bias"]]) + p["positions"]
+    seen_TP = np.stack([numpy_stem(p, config, row_P) for row_P in rows_TP[1:]]) if config.stem else rows_TP[1:]
+    x = np.concatenate([p["class_token"][None], seen_TP @ p["patch"] + p["patch_bias"]]) + p["positions"]
     for layer in range(config.L):
         w = {name: array[layer] for name, array in p["layers"].items()}
         scale = lambda name, w=w: w.get(name, 1.0)
@@ -41,12 +56,26 @@ def numpy_vit(params, config, rows_TP):
     return norm(x, p["final_norm"], p["final_norm_bias"])
 
 
-@pytest.mark.parametrize("changes", [{}, {"layer_scale": False, "classes": 0, "H": 3, "L": 1}])
+@pytest.mark.parametrize("changes", [{}, {"layer_scale": False, "classes": 0, "H": 3, "L": 1}, {"stem": 4}])
 def test_equals_an_independent_numpy_vit(changes):
     model = tiny_vit.model(**changes)
-    found = jax.jit(vit.features, static_argnums=1)(model.params, model.config, tiny_vit.image())
+    image_TP = tiny_vit.image(config=model.config)
+    found = jax.jit(vit.features, static_argnums=1)(model.params, model.config, image_TP)
     assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, numpy_vit(model.params, model.config, tiny_vit.image()), atol=1e-4)
+    np.testing.assert_allclose(found, numpy_vit(model.params, model.config, image_TP), atol=1e-4)
+
+
+def test_convolutions_see_beyond_the_edges_of_a_patch_but_no_further():
+    config = tiny_vit.model(stem=4).config
+    image_YXC = np.random.default_rng(0).standard_normal((12, 15, 3), np.float32)
+    rows_TP = vit.patches(image_YXC, config.patch, config.margin)
+    assert rows_TP.shape == (config.tokens, config.values)
+    inner = rows_TP.reshape(-1, 3, 11, 11)[:, :, 4:-4, 4:-4]
+    np.testing.assert_array_equal(inner.reshape(len(inner), -1), vit.patches(image_YXC, config.patch))
+    image_YXC[:, 7:] += 1  # beyond the windows of the first column of patches, which end behind pixel 6
+    changed_T = (rows_TP != vit.patches(image_YXC, config.patch, config.margin)).any(axis=1)
+    assert not changed_T[1::5].any()
+    assert changed_T[2::5].all()
 
 
 # (strategy, devices, split)

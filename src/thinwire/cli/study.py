@@ -96,7 +96,8 @@ def open_subject(args: argparse.Namespace) -> tuple[LoadedModel, Reading]:
 def read_views(model: LoadedModel, split: str, count: int, seed: int) -> np.ndarray:
     """Views of the sample images of a split, as the model reads them (W, T, P)."""
     side = model.config.patch * model.config.grid[0]
-    return np.stack([patches(view, model.config.patch) for view in images.views(split, side, count, seed)])
+    patch, margin = model.config.patch, model.config.margin
+    return np.stack([patches(view, patch, margin) for view in images.views(split, side, count, seed)])
 
 
 def open_codecs(

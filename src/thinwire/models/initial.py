@@ -37,14 +37,14 @@ def initialise_by_width(key: jax.Array, shapes: dict, axes: dict, layers: int) -
 
 
 def _rows_of_images(params: dict) -> dict:
-    """Patches of unit variance as rows of it, and the class token and positions not far below.
+    """Patches of unit variance as rows of it, behind convolutions too, and class token and positions not far below.
 
     The first norm would else blow up the gradients of a class token near 0 until they drown all others.
     """
-    patch = params["patch"].shape[0] ** -0.5
-    return {
-        name: params[name] * (std / STD) for name, std in (("patch", patch), ("positions", 0.2), ("class_token", 1.0))
-    }
+    std = {"patch": params["patch"].shape[0] ** -0.5, "positions": 0.2, "class_token": 1.0}
+    stem = [name for name in ("stem_in", "stem_out") if name in params]
+    std |= {name: (2 / params[name].shape[0]) ** 0.5 for name in stem}  # a rectifier halves the second moment
+    return {name: params[name] * (wanted / STD) for name, wanted in std.items()}
 
 
 def _by_width(shape: tuple[int, ...], axes: tuple[str, ...], layers: int) -> float:

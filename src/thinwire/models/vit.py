@@ -20,6 +20,7 @@ from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
 from thinwire.models.vit_config import ViTConfig, param_axes, param_shapes
 from thinwire.models.vit_positions import patches
+from thinwire.models.vit_stem import convolved
 from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.strategies.single import Single
 
@@ -116,10 +117,12 @@ def features(params: Tree, config: ViTConfig, rows_TP: Float[Array, "T P"]) -> F
 def embed(
     params: Tree, config: ViTConfig, inputs_T: Float[Array, "T P"], position_T: Int[Array, " T"]
 ) -> Float[Array, "T D"]:
-    """What enters layer 0: patches projected, or the class token; and positions."""
-    del config
+    """What enters layer 0: patches projected, behind convolutions or not, or the class token; and positions."""
     patch_PD = params["patch"]
-    x_TD = inputs_T.astype(patch_PD.dtype) @ patch_PD + params["patch_bias"][None]
+    rows_TP = inputs_T.astype(patch_PD.dtype)
+    if config.stem:
+        rows_TP = convolved(params, rows_TP, config.window, config.channels)
+    x_TD = rows_TP @ patch_PD + params["patch_bias"][None]
     x_TD = jnp.where(position_T[:, None] == 0, params["class_token"][None], x_TD)
     return x_TD + positions_of(params["positions"], position_T)
 

@@ -12,10 +12,11 @@ from thinwire.models.vit_config import ViTConfig
 _CUBIC = -0.75  # of Keys' kernel, as PyTorch has it
 
 
-def patches(image_YXC: Float[np.ndarray, "Y X C"], patch: int) -> Float[np.ndarray, "T P"]:
+def patches(image_YXC: Float[np.ndarray, "Y X C"], patch: int, margin: int = 0) -> Float[np.ndarray, "T P"]:
     """An image as the model reads it: a row of zeros in the class token's place, then the patches, row by row.
 
-    The values of a patch go by channel, then row, then column. An edge that fills no patch is cut off.
+    The values of a patch go by channel, then row, then column. An edge that fills no patch is cut off. With a margin so
+    many pixels around it belong to a patch too, zeros outside of the image.
 
     Raises:
         ThinwireError: it is no image, or smaller than a patch.
@@ -27,8 +28,14 @@ def patches(image_YXC: Float[np.ndarray, "Y X C"], patch: int) -> Float[np.ndarr
             f"{patch} by {patch} pixels."
         )
     rows, columns, channels = image_YXC.shape[0] // patch, image_YXC.shape[1] // patch, image_YXC.shape[2]
-    cut = image_YXC[: rows * patch, : columns * patch].reshape(rows, patch, columns, patch, channels)
-    values_TP = cut.transpose(0, 2, 4, 1, 3).reshape(rows * columns, channels * patch**2)
+    cut = image_YXC[: rows * patch, : columns * patch]
+    if margin:
+        framed = np.pad(cut, ((margin, margin), (margin, margin), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(framed, (patch + 2 * margin,) * 2, axis=(0, 1))
+        values_RYCyx = windows[::patch, ::patch]
+    else:
+        values_RYCyx = cut.reshape(rows, patch, columns, patch, channels).transpose(0, 2, 4, 1, 3)
+    values_TP = values_RYCyx.reshape(rows * columns, -1)
     return np.concatenate([np.zeros((1, values_TP.shape[1]), np.float32), values_TP])
 
 

@@ -50,6 +50,7 @@ class ImageModel:
     hidden: int = 288
     patch: int = 4
     side: int = 28  # of images, with black around smaller ones
+    stem: int = 0  # channels of the first of two convolutions before the patches' embedding; 0 for none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +105,9 @@ class Images:
     levels: Levels
 
 
-def as_rows(images_BYXC: Float[np.ndarray, "B Y X C"], patch: int) -> Float[np.ndarray, "B T P"]:
+def as_rows(images_BYXC: Float[np.ndarray, "B Y X C"], config: ViTConfig) -> Float[np.ndarray, "B T P"]:
     """Images as the model reads them: ``models.vit.patches`` of each."""
-    return np.stack([patches(image_YXC, patch) for image_YXC in images_BYXC])
+    return np.stack([patches(image_YXC, config.patch, config.margin) for image_YXC in images_BYXC])
 
 
 def cut(config: ImageRun, whole: ImageSet) -> Images:
@@ -139,7 +140,7 @@ def random_model(config: ImageRun, classes: int, channels: int) -> LoadedModel:
             "divide."
         )
     grid = (m.side // m.patch, m.side // m.patch)
-    vit = ViTConfig(m.width, m.layers, m.heads, m.hidden, m.patch, grid, channels, 1e-6, classes=classes)
+    vit = ViTConfig(m.width, m.layers, m.heads, m.hidden, m.patch, grid, channels, 1e-6, classes=classes, stem=m.stem)
     key = jax.random.key(config.seed)
     params = jax.tree.map(np.asarray, initialise_by_width(key, param_shapes(vit), param_axes(vit), vit.L))
     return LoadedModel(f"vit-{Path(config.data).name}", "vit", vit, params, None, "")
@@ -161,8 +162,8 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
     begun = beginning(config, lambda: random_model(config, classes, channels))
     model = begun.model
     check_reads(model, whole)
-    patch, tokens = model.config.patch, model.config.tokens
-    images = cut(config, framed(whole, model.config.grid[0] * patch))
+    tokens = model.config.tokens
+    images = cut(config, framed(whole, model.config.grid[0] * model.config.patch))
     task = Classify(config.smoothing, config.recipe.distil)
     setup = Setup(
         model, config.recipe, task, begun.part, config.optimiser, tokens, config.dtype, config.remat, config.seed,
@@ -171,16 +172,16 @@ def train_images(config: ImageRun, command: str, progress: Progress = lambda ste
     strategy = config.recipe.parsed()
     devices = max(config.recipe.devices)
     job = CalibrationJob(windows=config.calibration, window=tokens, seed=config.seed)
-    first_BTP = as_rows(as_floats(images.train.images_NYXC[: config.calibration], images.levels), patch)
+    first_BTP = as_rows(as_floats(images.train.images_NYXC[: config.calibration], images.levels), model.config)
     codecs = config.session.first_codebooks(model, strategy, devices, first_BTP, job, {"source": config.data})
     state = start_state(setup, codecs, min(config.recipe.statistics, config.pace.batch * tokens))
     at = image_batches(images.train, config.pace.batch, config.seed, config.augment, images.levels)
 
     def batches(step: int):
         pixels_BYXC, labels_B = at(step)
-        return {"inputs": as_rows(pixels_BYXC, patch), "labels": labels_B}
+        return {"inputs": as_rows(pixels_BYXC, model.config), "labels": labels_B}
 
-    held_out_BTP = as_rows(as_floats(images.held_out.images_NYXC, images.levels), patch)
+    held_out_BTP = as_rows(as_floats(images.held_out.images_NYXC, images.levels), model.config)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         now = trained_model(setup, state)
@@ -233,7 +234,7 @@ def read_test(data: str, config: ViTConfig, of: Levels, count: int = 0) -> tuple
     whole = framed(read_image_set(data, "test"), config.grid[0] * config.patch)
     some = slice(0, count or None)
     test = dataclasses.replace(whole, images_NYXC=whole.images_NYXC[some], labels_N=whole.labels_N[some])
-    return test, as_rows(as_floats(test.images_NYXC, of), config.patch)
+    return test, as_rows(as_floats(test.images_NYXC, of), config)
 
 
 def images_to_learn(card: Card, count: int) -> Float[np.ndarray, "B T P"]:
@@ -244,7 +245,7 @@ def images_to_learn(card: Card, count: int) -> Float[np.ndarray, "B T P"]:
     """
     config, of = _of_card(card)
     whole = framed(read_image_set(card.data["source"], "train"), config.grid[0] * config.patch)
-    return as_rows(as_floats(whole.images_NYXC[:count], of), config.patch)
+    return as_rows(as_floats(whole.images_NYXC[:count], of), config)
 
 
 def images_to_test(card: Card, data: str | None = None, count: int = 0) -> tuple[ImageSet, Float[np.ndarray, "B T P"]]:
