@@ -7,6 +7,7 @@ import pytest
 
 from thinwire.codecs import BlockInt, Float, GroupedVQ
 from thinwire.wire import collectives, ledger
+from thinwire.wire.audit import audit_hlo
 from thinwire.wire.spmd import fetch, make_mesh, put, spmd
 
 CODECS = {"float32": Float("float32"), "int8": BlockInt(8, 8), "vq": GroupedVQ(2, 8)}
@@ -50,6 +51,29 @@ def test_all_gather_ring_and_halo_move_whole_payloads(devices):
         np.testing.assert_array_equal(shifted[name], np.roll(sent, 1, axis=0))
         np.testing.assert_array_equal(before[name], np.concatenate([nothing, sent[:-1]]))
         np.testing.assert_array_equal(after[name], np.concatenate([sent[1:], nothing]))
+
+
+@pytest.mark.parametrize(
+    ("devices", "bytes_", "pieces"), [(2, 1000, 1), (2, 1024, 1), (2, 3001, 3), (2, 50_000, 4), (3, 3001, 1)]
+)
+def test_long_packets_between_two_hosts_travel_in_pieces(devices, bytes_, pieces, monkeypatch):
+    """And the bytes are those of the whole; more hosts than two have no use for it."""
+    monkeypatch.setattr(collectives, "PIECE_BYTES", 1024)
+    monkeypatch.setattr(collectives, "MOST_PIECES", 4)
+    codes = np.random.default_rng(0).integers(0, 256, (devices, bytes_), np.uint8)
+    halves = np.random.default_rng(1).standard_normal((devices, 11, bytes_ // 11)).astype(np.float16)
+
+    def gather(codes, halves):
+        return collectives.all_gather({"codes": codes}, "kv"), collectives.all_gather({"halves": halves}, "kv")
+
+    of_codes, of_halves = both(gather, devices, codes, halves)
+    np.testing.assert_array_equal(of_codes["codes"], np.stack([codes] * devices))
+    np.testing.assert_array_equal(of_halves["halves"], np.stack([halves] * devices))
+    mesh = make_mesh(devices)
+    program = jax.jit(spmd(lambda codes: collectives.all_gather({"codes": codes}, "kv"), mesh, (True,)))
+    audit = audit_hlo(program.lower(put(codes, mesh, True)).compile().as_text())
+    assert audit.count() == pieces
+    assert audit.bytes_by_device() == (bytes_ * (devices - 1),) * devices
 
 
 @pytest.mark.parametrize("name", CODECS)

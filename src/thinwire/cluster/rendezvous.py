@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thinwire.cluster.handshake import agree, own_facts
+from thinwire.cluster.priority import carry_behind, threads
 from thinwire.errors import ThinwireError
 
 COORDINATOR = "THINWIRE_COORDINATOR"  # address:port of host 0
@@ -98,6 +99,9 @@ def join(facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | 
         initialization_timeout=max(1, round(timeout_s)),
         heartbeat_timeout_seconds=HEARTBEAT_S,
     )
+    before = threads()
+    jax.local_devices()  # makes the collectives
+    carry_behind(before)
     return meeting
 
 

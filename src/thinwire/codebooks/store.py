@@ -5,11 +5,9 @@ must be what the manifest says, the hash must match (the checkpoint's own format
 one) and every value must be finite.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from thinwire.codebooks.folders import check_room, reason, whole_folder
 from thinwire.codebooks.manifest import Manifest, check_fits
 from thinwire.codecs.base import SHARED
+from thinwire.disk import quiet
 from thinwire.errors import ThinwireError
 
 __all__ = ["CodebookSet", "Manifest", "check_fits", "check_place", "load", "save"]
@@ -41,18 +40,6 @@ class CodebookSet:
 
     manifest: Manifest
     arrays: dict[str, dict[str, np.ndarray]]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the checkpoint library's log, tracebacks included, from the user, who gets one sentence from us."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _hash(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> str:
@@ -88,7 +75,7 @@ def _write(folder: Path, manifest: Manifest, arrays: dict[str, dict[str, np.ndar
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     needed = sum(a.nbytes for site in arrays.values() for a in site.values()) + _MARGIN_BYTES
     check_room(folder, needed)
-    with _quiet():
+    with quiet():
         ocp.save(str(folder / _ARRAYS), arrays)
     for told in folder.rglob(_COMMITTED):  # it names the folder, which is nobody's business where the set goes on to
         told.write_text("")
@@ -154,7 +141,7 @@ def load(path: str | Path) -> CodebookSet:
             site: {name: np.empty(shape, np.float32) for name, shape in of_site.items()}
             for site, of_site in manifest.shapes.items()
         }
-        with _quiet():
+        with quiet():
             arrays = ocp.load(str(path / _ARRAYS), target)
     except Exception as error:
         raise ThinwireError(f"The codebooks in {path} are incomplete or damaged; calibrate again.") from error

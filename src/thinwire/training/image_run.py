@@ -69,6 +69,8 @@ class ImageRun:
         smoothing: of labels.
         calibration: training images that first codebooks are learnt from.
         out: where the trained artefact is put.
+        dtype: of computation; what is trained stays float32.
+        remat: layers are computed again on the way back instead of kept.
         spread: over all devices of this process: nothing, ``examples`` or ``tokens``.
         tests: test images that accuracy is taken of at the end; 0 for all.
     """
