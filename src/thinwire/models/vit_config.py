@@ -56,7 +56,7 @@ class ViTConfig:
 
 
 _TOP = {
-    "patch": ("embedded", "width"),
+    "patch": ("values", "width"),
     "patch_bias": ("width",),
     "class_token": ("width",),
     "positions": ("position", "width"),
@@ -70,7 +70,7 @@ _SCALES = ("attn_scale", "mlp_scale")
 def param_shapes(config: ViTConfig) -> dict:
     """The tree of array shapes; every array of ``layers`` has a leading axis of L."""
     c = config
-    sizes = {"embedded": c.embedded, "width": c.D, "position": c.tokens, "classes": c.classes}
+    sizes = {"values": c.embedded, "width": c.D, "position": c.tokens, "classes": c.classes}
     top = {name: tuple(sizes[axis] for axis in axes) for name, axes in _top(c).items()}
     stem = vit_stem.shapes(c.stem, c.channels) if c.stem else {}
     scales = dict.fromkeys(_SCALES, (c.L, c.D)) if c.layer_scale else {}
