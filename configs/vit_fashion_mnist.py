@@ -1,8 +1,8 @@
 """A small vision Transformer for Fashion-MNIST, from scratch, on the single device: what coded context starts from.
 
 Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist.py
-Time:      about 35 minutes on two cores
-Result:    90.04 % of the test images
+Time:      about 40 minutes on one core by itself
+Result:    91.57 % of the test images
 """
 
 from pathlib import Path

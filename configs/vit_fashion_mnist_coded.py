@@ -23,6 +23,6 @@ CONFIG = ImageRun(
     out=Path("trained/vit-fashion-mnist-g16"),
     start=Path("trained/vit-fashion-mnist"),
     recipe=Recipe("sequence:vq:groups=16:size=64:site=x", devices=(2, 4, 8), commitment=2e-4, noise=1.0),
-    optimiser=Optimiser(rate=4e-4, steps=1500, warmup=50),
-    pace=Pace(batch=64, log_every=50, save_every=500, evaluate_every=500),
+    optimiser=Optimiser(rate=3e-4, steps=1000, warmup=50),
+    pace=Pace(batch=64, log_every=50, save_every=500, evaluate_every=0),
 )

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.plots import LIGHT, Theme
-from thinwire.reports.rows import Row, significant
+from thinwire.reports.rows import Row
 
 # What a loss is of, for a heading and for an axis; all are told in hundredths.
 LOSSES = {
@@ -50,7 +50,7 @@ def within_budgets(rows: Sequence[Row]) -> list[tuple[Row, dict[str, Row | None]
     """For each row of remote keys and values: of every place the row that loses least with no more bits in all."""
     names = list(dict.fromkeys(map(name_of, rows)))
     found = []
-    for own in rows:
+    for own in sorted(rows, key=lambda row: row["bits_whole"]):
         if own["place"] == "remote_kv":
             affordable = [row for row in rows if row["bits_whole"] <= own["bits_whole"]]
             best = {
@@ -140,6 +140,10 @@ def _dress(axes: Axes, words: str, theme: Theme) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 1)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g} %" if value else "equal"))
     axes.set_xlabel(words, color=theme.ink)
+
+
+def _thousands(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
