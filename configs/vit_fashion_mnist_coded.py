@@ -7,7 +7,7 @@ Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py
            python -m train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py \
                --recipe.strategy sequence:vq:groups=1:site=x --session.folder runs/vit_g1 --out trained/vit-g1
 Time:      10 minutes on two cores
-Result:    89.12 % of the test images on four devices, 89.54 % on one
+Result:    91.31 % of the test images on four devices, 91.61 % on one
 """
 
 from pathlib import Path
