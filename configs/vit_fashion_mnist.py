@@ -1,7 +1,7 @@
 """A small vision Transformer for Fashion-MNIST, from scratch, on the single device: what coded context starts from.
 
 Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist.py
-Time:      about 40 minutes on one core by itself
+Time:      45 to 75 minutes on one core, at 4 to 7 steps a second
 Result:    91.57 % of the test images
 """
 

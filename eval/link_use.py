@@ -2,6 +2,7 @@
 
     sudo python -m eval.link_use --json link.json
     sudo python -m eval.link_use --mbps 10 --kilobytes 100,1000
+    sudo python -m eval.link_use --plain          gloo as it comes: its thread first, packets in one piece
 
 Two emulated hosts of a core each gather payloads of this size from each other, one exchange after another and nothing
 between them, over gloo as everything else does. Both directions are in use at the same time. The use of the link is the
@@ -55,6 +56,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--kilobytes", default="30,100,300,1000", metavar="A,B,...", help="payloads (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, metavar="R", help="of each (default: %(default)s)")
     parser.add_argument("--cpu", type=float, default=1.0, metavar="C", help="cores of each host (default: 1)")
+    parser.add_argument("--plain", action="store_true", help="leave gloo's thread and long packets as they come")
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     inputs.add_docs(parser, "link-use")
     args = parser.parse_args(arguments)
@@ -63,15 +65,17 @@ def run(arguments: list[str]) -> int:
     rates, sizes = numbers("--mbps", args.mbps), [round(1000 * size) for size in numbers("--kilobytes", args.kilobytes)]
     for rate in rates:
         check_rate(rate)
-    if args.repeats < 1:
-        raise ThinwireError(f"--repeats is {args.repeats}; one repeat is the least.")
+    if args.repeats < 1 or min(sizes) < 1:
+        raise ThinwireError(
+            f"--repeats {args.repeats} --kilobytes {args.kilobytes}: one repeat and one byte are the least."
+        )
     require_emulation()
     rows = []
     with emulated([HostSpec(args.cpu, max(rates))] * HOSTS) as cluster:
         for rate in rates:
             cluster.set_rate(rate)
             for size in sizes:
-                rows.append(measured(cluster, rate, size, args.repeats))
+                rows.append(measured(cluster, rate, size, args.repeats, args.plain))
                 console.remark(" ".join(cells(rows[-1])))
     model = f"{HOSTS} emulated hosts of {args.cpu:g} core"
     document = {"model": model, **inputs.environment(shlex.join(["python", "-m", "eval.link_use", *arguments]))}
@@ -84,11 +88,11 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def measured(cluster: Cluster, mbps: float | int, size: int, repeats: int) -> dict[str, Any]:
+def measured(cluster: Cluster, mbps: float | int, size: int, repeats: int, plain: bool) -> dict[str, Any]:
     """Seconds of an exchange of ``size`` bytes each way, and what the interfaces sent for it."""
     wire_s = 8e-6 * size / mbps
     rounds = max(ROUNDS, round(LEAST_S / wire_s))
-    job = json.dumps({"size": size, "rounds": rounds, "repeats": repeats})
+    job = json.dumps({"size": size, "rounds": rounds, "repeats": repeats, "plain": plain})
     with cluster.start([sys.executable, "-m", "eval.link_use", "--on-host", job], stdout=subprocess.PIPE) as running:
         texts = [process.stdout.read() for process in running.processes if process.stdout]
         running.wait()
@@ -100,23 +104,25 @@ def measured(cluster: Cluster, mbps: float | int, size: int, repeats: int) -> di
     return {
         "mbps": mbps, "bytes": size, "seconds": median, "spread_s": (high - low) / 2, "wire_s": wire_s,
         "use": wire_s / median, "use_with_headers": 8e-6 * sent / mbps / median, "bytes_interface": sent,
-        "rounds": rounds, "repeats": repeats, "hosts": HOSTS, "emulated": True,
+        "rounds": rounds, "repeats": repeats, "hosts": HOSTS, "plain": plain, "emulated": True,
     }  # fmt: skip
 
 
 def cells(row: Mapping[str, Any]) -> Sequence[str]:
     """A row as it is shown."""
-    ms = lambda seconds: f"{1e3 * seconds:.1f} ms"
+    ms = lambda seconds: f"{1e3 * seconds:.2f} ms" if seconds < 0.01 else f"{1e3 * seconds:.1f} ms"
     percent = lambda part: f"{100 * part:.0f} %"
     return (
-        f"{row['mbps']:g}", f"{row['bytes'] / 1000:,.0f} kB", ms(row["seconds"]), ms(row["spread_s"]),
+        f"{row['mbps']:g}", f"{row['bytes'] / 1000:,g} kB", ms(row["seconds"]), ms(row["spread_s"]),
         ms(row["wire_s"]), percent(row["use"]), percent(row["use_with_headers"]),
     )  # fmt: skip
 
 
 def on_host(job: Mapping[str, int]) -> int:
     """The program on each host: the exchanges of one size; prints their seconds and the bytes that left meanwhile."""
-    join()
+    join(step_behind=not job["plain"])
+    if job["plain"]:
+        collectives.PIECE_BYTES = job["size"]
     mesh = make_mesh(HOSTS)
     codes = put(np.zeros(job["size"], np.uint8), mesh, False)
 

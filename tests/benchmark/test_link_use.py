@@ -11,10 +11,11 @@ from thinwire.errors import ThinwireError
 
 @needs_emulation
 @pytest.mark.thorough
-def test_end_to_end(tmp_path, capsys):
+@pytest.mark.parametrize("more", [[], ["--plain"]])
+def test_end_to_end(more, tmp_path, capsys):
     docs = tmp_path / "performance.md"
     docs.write_text("<!-- link-use:begin -->\n<!-- link-use:end -->\n")
-    options = ["--mbps", "10,50", "--kilobytes", "5,40", "--repeats", "2", "--json", str(tmp_path / "link.json")]
+    options = ["--mbps", "10,50", "--kilobytes", "5,40", "--repeats", "2", *more, "--json", str(tmp_path / "link.json")]
     assert link_use.run([*options, "--docs", str(docs)]) == 0
     rows = json.loads((tmp_path / "link.json").read_text())["rows"]
     assert [(row["mbps"], row["bytes"]) for row in rows] == [(m, b) for m in (10, 50) for b in (5000, 40000)]
@@ -27,7 +28,8 @@ def test_end_to_end(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [(["--mbps", "0"], "0 Mbps sends nothing"), (["--repeats", "0"], "--repeats is 0")]
+    ("options", "said"),
+    [(["--mbps", "0"], "0"), (["--repeats", "0"], "--repeats 0"), (["--kilobytes", "1e-4"], "one byte")],
 )
 def test_mistakes_are_told_before_anything_is_made(options, said):
     with pytest.raises(ThinwireError, match=said):

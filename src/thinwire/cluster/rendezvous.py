@@ -71,7 +71,9 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Rendezvous
     return found
 
 
-def join(facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | None = None) -> Rendezvous:
+def join(
+    facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | None = None, step_behind: bool = True
+) -> Rendezvous:
     """Wait for all hosts, check that they are alike, and make one JAX of them.
 
     Must come before anything that computes; `jax.devices()` lists the devices of all hosts after it.
@@ -79,6 +81,7 @@ def join(facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | 
     Args:
         facts: what must be equal on all hosts besides the versions: hash of the model, strategy, options.
         start_timeout_s: seconds until all must have come; what the launcher said, or 60, if left out.
+        step_behind: put gloo's thread behind those that compute (`thinwire.cluster.priority`).
 
     Raises:
         ThinwireError: on every host, if one has not come in time or differs; the sentence names it.
@@ -101,7 +104,8 @@ def join(facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | 
     )
     before = threads()
     jax.local_devices()  # makes the collectives
-    carry_behind(before)
+    if step_behind:
+        carry_behind(before)
     return meeting
 
 

@@ -80,8 +80,7 @@ def param_shapes(config: ViTConfig) -> dict:
 def param_axes(config: ViTConfig) -> dict:
     """The same tree with the meaning of each axis, by which strategies shard without knowing the model."""
     scales = dict.fromkeys(_SCALES, ("layer", "width")) if config.layer_scale else {}
-    stem = {name: ("field", "stem")[-len(shape) :] for name, shape in vit_stem.shapes(1, 1).items()}
-    return {**_top(config), **(stem if config.stem else {}), "layers": {**layer_axes(), **scales}}
+    return {**_top(config), **(vit_stem.AXES if config.stem else {}), "layers": {**layer_axes(), **scales}}
 
 
 def _top(config: ViTConfig) -> dict[str, tuple[str, ...]]:

@@ -14,6 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 KERNEL, STRIDE, LAYERS = 3, 2, 2
+# The meaning of each axis of the weights (values of a field of 3 by 3, channels) and biases.
+AXES = {
+    "stem_in": ("field", "stem"),
+    "stem_in_bias": ("stem",),
+    "stem_out": ("field", "stem"),
+    "stem_out_bias": ("stem",),
+}
 
 
 def margin(stem: int) -> int:
@@ -29,7 +36,7 @@ def cells(window: int) -> int:
 
 
 def shapes(stem: int, channels: int) -> dict[str, tuple[int, ...]]:
-    """Of the convolutions' weights (values of a field of 3 by 3, channels) and biases."""
+    """Of the convolutions' weights and biases."""
     taps = KERNEL**2
     return {
         "stem_in": (taps * channels, stem),
@@ -54,8 +61,7 @@ def convolved(
 def _as_matrix(weight: Array, side: int, channels: int) -> Float[Array, "P S"]:
     """A convolution of windows of this side as the matrix that it is.
 
-    It holds many zeros, and yet: one product for all windows takes half of the time of a convolution of small windows,
-    on a CPU, and its gradients a fraction.
+    It holds many zeros, and yet one product for all windows is faster than a convolution of each, on a CPU.
     """
     out = (side - KERNEL) // STRIDE + 1
     taken_yYk = np.zeros((side, out, KERNEL), np.float32)

@@ -15,7 +15,7 @@ from thinwire.wire import ledger, message
 from thinwire.wire.silence import place_alone, silent
 from thinwire.wire.spmd import AXIS, is_virtual
 
-# Of a packet between two hosts; fewer bytes cost more in waiting than the link takes, at 100 Mbps.
+# Of a packet between two hosts: shorter pieces wait longer than they travel, with longer ones hosts fall out of step.
 PIECE_BYTES = 1 << 15
 MOST_PIECES = 32
 
