@@ -1,6 +1,7 @@
 """Strict JAX for every test: eight CPU devices, no silent promotion of dtypes or ranks."""
 
 import os
+import zlib
 from pathlib import Path
 
 from compiling import FLAGS
@@ -25,6 +26,14 @@ def pytest_addoption(parser):
     parser.addoption(
         "--one-case-in", type=int, default=1, metavar="N", help="of each parametrised test run 1 of N cases"
     )
+    parser.addoption(
+        "--share", type=_share, default=(0, 1), metavar="K/N", help="run one test in N, those of turn K, by their names"
+    )
+
+
+def _share(text: str) -> tuple[int, int]:
+    turn, of = map(int, text.split("/"))
+    return turn % of, of
 
 
 def pytest_collection_modifyitems(config, items):
@@ -32,13 +41,14 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.relative_to(here).parts[0] in ONCE:
             item.add_marker(pytest.mark.once)
-    each = config.getoption("--one-case-in")
+    each, (turn, of) = config.getoption("--one-case-in"), config.getoption("--share")
     seen: dict[str, int] = {}
     kept, left_out = [], []
     for item in items:
         name = item.nodeid.partition("[")[0]
         seen[name] = seen.get(name, -1) + 1
-        (left_out if seen[name] % each else kept).append(item)
+        mine = seen[name] % each == 0 and zlib.crc32(item.nodeid.encode()) % of == turn
+        (kept if mine else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
 

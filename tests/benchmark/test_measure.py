@@ -114,7 +114,6 @@ def test_measured_on_emulated_hosts(tmp_path, monkeypatch, capsys):
     single, sequence, tensor, *disturbed = document["rows"]
     assert [row["disturbance"] for row in disturbed] == [name for name in disturbances for _ in range(3)]
     assert all(row["same_output"] for row in document["rows"])
-    assert disturbed[1]["total_s"] > sequence["total_s"]  # the link is what it waits for
     assert all(row["measured"] and row.keys() >= ROW for row in document["rows"])
     assert single["hosts"] == 1
     assert single["bytes_ledger"] == 0
