@@ -15,6 +15,7 @@ CONFIG = CodebookRun(
         "sequence:balanced:layer0=coded",
         "sequence:balanced:rank=0",
         "sequence:balanced:below=0",
+        "sequence:balanced:rotate=joint",
         "sequence:balanced:rotate=apart",
         "sequence:balanced:rotate=none",
     ),

@@ -26,13 +26,16 @@ PARTS = (
     "sequence:balanced:layer0=coded",
     "sequence:balanced:rank=0",
     "sequence:balanced:below=0",
+    "sequence:balanced:rotate=joint",
     "sequence:balanced:rotate=apart",
     "sequence:balanced:rotate=none",
 )
+ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balanced") for rotate in ("", ":rotate=joint"))
 _QUALITY = "eval.quality --mesh"
 _RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights", "eval.ablate")
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
+    "rotations": f"{_QUALITY} --windows 32 --strategies {ROTATIONS}",
     "another-kind": f"{_QUALITY} --text moby-dick --windows 16 --strategies {PRESETS}",
     "two-devices": f"{_QUALITY} --devices 2 --windows 6",
     "three-devices": f"{_QUALITY} --devices 3 --windows 6",
@@ -58,7 +61,11 @@ SECTIONS = {
     "flow-cut-images": "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000",
     "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:int4",
 }
-CODEBOOKS = {"quality": "configs/smollm2_codebooks.py", "parts": "configs/smollm2_parts.py"}
+CODEBOOKS = {
+    "quality": "configs/smollm2_codebooks.py",
+    "rotations": "configs/smollm2_rotations.py",
+    "parts": "configs/smollm2_parts.py",
+}
 # What a section needs, and what makes it; each of these may need another.
 _VIT, _VIT_16, _ADAPTER = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16", "trained/smollm2-balanced"
 _VIT_32, _VIT_1 = "trained/vit-fashion-mnist-g32", "trained/vit-fashion-mnist-g1"

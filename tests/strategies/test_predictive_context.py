@@ -79,5 +79,5 @@ def test_where_it_has_no_meaning_it_is_refused():
 
 
 def test_presets_are_codecs_with_options():
-    assert parse_strategy("sequence:quality").spec() == "sequence:pvq:groups=48:size=32"
+    assert parse_strategy("sequence:quality").spec() == "sequence:pvq:groups=48:size=32:rotate=fisher"
     assert parse_strategy("sequence:balanced:groups=32").codec.quantiser.groups == 32

@@ -45,8 +45,8 @@ CODECS |= {PREFIX + name: AfterPrediction(make) for name, make in QUANTISERS.ite
 # By rate, for rows of 384 values: about 50, 100 and 1000 times fewer bits than float32; and what the papers do, at the
 # layer input (``strategies.parse`` knows which site a preset means).
 PRESETS: dict[str, Callable[..., Codec]] = {
-    "quality": functools.partial(CODECS["pvq"], groups=48, size=32),
-    "balanced": functools.partial(CODECS["pvq"], groups=24, size=32),
+    "quality": functools.partial(CODECS["pvq"], groups=48, size=32, rotate="fisher"),
+    "balanced": functools.partial(CODECS["pvq"], groups=24, size=32, rotate="fisher"),
     "extreme": functools.partial(CODECS["pvq"], groups=2, size=64),
     "paper": functools.partial(GroupedVQ, groups=16, size=1024),
 }

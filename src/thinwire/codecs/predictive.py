@@ -36,8 +36,9 @@ class Predictive(Codec):
         rank: R, token features.
         history: tokens whose embeddings are looked at, the row's own included.
         below: 0 does not look at the layer below.
-        rotate: ``joint`` rotates keys and values of all heads together, ``apart`` keys and values each for
-            themselves, ``none`` not at all.
+        rotate: ``joint`` scales keys and values to equal variance and rotates those of all heads together; ``fisher``
+            scales errors by what the model's predictions feel of them instead (of keys and values; at other sites it
+            is ``joint``); ``apart`` rotates keys and values each for themselves, ``none`` not at all.
         layer0: ``recomputed`` by every device where tokens are known, or ``coded`` like the others.
 
     The last three are there to see what each part brings.
@@ -63,7 +64,7 @@ class Predictive(Codec):
         if self.below not in (0, 1):
             raise ThinwireError(f"below={self.below} is neither 0 nor 1.")
         for option, value, choices in (
-            ("rotate", self.rotate, ("joint", "apart", "none")),
+            ("rotate", self.rotate, ("joint", "fisher", "apart", "none")),
             ("layer0", self.layer0, ("recomputed", "coded")),
         ):
             if value not in choices:

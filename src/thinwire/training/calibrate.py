@@ -14,12 +14,14 @@ from thinwire.codebooks.health import figures_of
 from thinwire.codebooks.manifest import Manifest, check_fits
 from thinwire.codecs import Codec, Predictive
 from thinwire.codecs.base import SHARED
+from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Strategy, Tensor
 from thinwire.training import quantisers
 from thinwire.training.predictive import embed_history, learn_layers, shared_projection
 from thinwire.training.samples import HISTORY, POSITION, WEIGHT, Samples, Windows, sample_sites
+from thinwire.training.sensitivity import SITE, sensitivity
 from thinwire.training.unfinished import Once, Unfinished
 from thinwire.weights.cache import cache_dir
 from thinwire.weights.load import LoadedModel
@@ -29,6 +31,8 @@ Progress = Callable[[int, int], None]
 EXACT = {"relative_error": 0.0}  # figures of a layer that is recomputed
 LEAST_WEIGHT, MOST_WEIGHT = 0.1, 10.0  # of a row, where the mean is 1
 RECIPE = 2  # raised when the same text would give other codebooks: cached sets of before are learnt anew
+METRIC = "metric"  # (L, D, D): how errors of keys and values are counted
+_FELT_TOKENS = 6144  # that it is estimated from, in whole windows
 _HELD_OUT = 10  # one row in so many is kept for the health figures
 
 
@@ -85,6 +89,8 @@ def collect(
 ) -> Samples:
     """Rows at every site that the strategies code, from one pass over the windows.
 
+    Of keys and values that are predicted comes ``METRIC``, too, how errors of theirs are counted.
+
     Keeps ``job.rows`` rows a layer and site on the host, whatever the length of the text. Token 0 is not among them
     where it is never sent: in causal models, and where every strategy gives each device a class token of its own.
 
@@ -107,7 +113,21 @@ def collect(
     sites = sorted({site for strategy in strategies for site in strategy.sites(dims)})
     if any(isinstance(strategy.codec, Predictive) for strategy in strategies):
         sites.append(WEIGHT)
-    return sample_sites(model, sites, windows_WT, per_window, devices, job.seed, progress, first)
+    felt = -(-_FELT_TOKENS // tokens) if any(by_metric(strategy, dims) for strategy in strategies) else 0
+    felt_WT = windows_WT[:felt]
+    total = len(windows_WT) + len(felt_WT)
+    told = lambda done, _: progress(done, total)
+    samples = sample_sites(model, sites, windows_WT, per_window, devices, job.seed, told, first)
+    if felt:
+        told = lambda done, _: progress(len(windows_WT) + done, total)
+        samples[METRIC] = sensitivity(model, felt_WT, job.seed, first, told)
+    return samples
+
+
+def by_metric(strategy: Strategy, dims: ModelDims) -> bool:
+    """Whether errors are counted by what the predictions feel of them."""
+    codec = strategy.codec
+    return isinstance(codec, Predictive) and codec.rotate == "fisher" and SITE in strategy.sites(dims)
 
 
 def learn(
@@ -181,14 +201,16 @@ def _learner(
             (once(f"layer-{i}", functools.partial(learn, i, rows)), rows[~kept_n]) for i, rows in enumerate(rows_LnD)
         )
     weights_Ln = _weights(samples[WEIGHT][:, :, 0]) if WEIGHT in samples else None
+    metric_LDD = samples.get(METRIC) if codec.rotate == "fisher" and site == SITE else None
     if not codec.knows_tokens:
         nothing_n0 = np.zeros((rows_LnD.shape[1], 0), np.float32)
-        return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n, weights_Ln, once)
+        return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n, weights_Ln, once, metric_LDD)
     back_nH = samples[HISTORY][0][:, : codec.history]
     tokens_nF = embed_history(model, back_nH, samples[POSITION][0, :, 0])
     project = lambda: {"project": shared_projection(tokens_nF[kept_n], rows_LnD[:, kept_n], codec.rank)}
     shared = once("project", project)
-    return shared, learn_layers(key, codec, tokens_nF @ shared["project"], rows_LnD, kept_n, weights_Ln, once)
+    features_nR = tokens_nF @ shared["project"]
+    return shared, learn_layers(key, codec, features_nR, rows_LnD, kept_n, weights_Ln, once, metric_LDD)
 
 
 def _weights(regard_Ln):

@@ -19,6 +19,7 @@ from thinwire.training.unfinished import Learnt, Once
 from thinwire.weights.load import LoadedModel
 
 RIDGE = 0.01  # of the variance of a regressor
+TRUST = 0.9  # in the model's own metric of errors
 LAYERS_ASKED = 10  # layers, evenly spread, for which the shared token features are chosen
 
 
@@ -63,6 +64,7 @@ def learn_layers(
     kept_n: Bool[np.ndarray, " n"],
     weights_Ln: Float[np.ndarray, "L n"] | None = None,
     once: Once = lambda name, learn: learn(),
+    metric_LDD: Float[np.ndarray, "L D D"] | None = None,
 ) -> Iterator[tuple[dict[str, np.ndarray], Float[np.ndarray, "h D"]]]:
     """The learnt arrays of one layer after another, and the held-out rows' residuals as they are quantised.
 
@@ -72,6 +74,7 @@ def learn_layers(
         kept_n: rows to learn from; the others are held out.
         weights_Ln: how much each row's error counts; all alike if None.
         once: keeps what is learnt of a layer, or recalls it.
+        metric_LDD: how errors are counted, e as eᵀ M e; keys and values relative to their variance if None.
     """
     below_nD = np.zeros_like(rows_LnD[0])
     weights_Ln = np.ones(rows_LnD.shape[:2], np.float32) if weights_Ln is None else weights_Ln
@@ -83,7 +86,8 @@ def learn_layers(
             continue
         known_nK = np.concatenate([features_nR, codec.below * below_nD], axis=1)
         given = (known_nK[kept_n], rows_nD[kept_n], weights_Ln[layer, kept_n])
-        learn = functools.partial(_learn_layer, jax.random.fold_in(key, layer), codec, *given)
+        metric_DD = None if metric_LDD is None else metric_LDD[layer]
+        learn = functools.partial(_learn_layer, jax.random.fold_in(key, layer), codec, *given, metric_DD)
         params = once(f"layer-{layer}", learn)
         residual_nD = rows_nD - np.asarray(_matmul(known_nK, params["predict"])) - params["bias"]
         rotated_nD = np.asarray(_matmul(residual_nD, params["analysis"]))
@@ -91,11 +95,15 @@ def learn_layers(
         yield params, rotated_nD[~kept_n]
 
 
-def _learn_layer(key, codec: Predictive, known_nK, rows_nD, weights_n) -> Learnt:
+def _learn_layer(key, codec: Predictive, known_nK, rows_nD, weights_n, metric_DD) -> Learnt:
     """Prediction, rotation of what it leaves, and the quantiser of that."""
     predict_KD, bias_D = _ridge(known_nK, rows_nD, weights_n)
     residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-    analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](residual_nD * _root(weights_n), groups(codec.quantiser))
+    weighed_nD, parts = residual_nD * _root(weights_n), groups(codec.quantiser)
+    if metric_DD is None:
+        analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](weighed_nD, parts)
+    else:
+        analysis_DD, synthesis_DD = fisher_rotation(weighed_nD, parts, metric_DD)
     learnt = quantisers.learn(key, codec.quantiser, np.asarray(_matmul(residual_nD, analysis_DD)), weights_n)
     return {"predict": predict_KD, "bias": bias_D, "analysis": analysis_DD, "synthesis": synthesis_DD, **learnt}
 
@@ -116,6 +124,26 @@ def groups(quantiser: Codec) -> int:
     return getattr(quantiser, "groups", 1)
 
 
+def fisher_rotation(
+    rows_nD: Float[np.ndarray, "n D"], groups: int, metric_DD: Float[np.ndarray, "D D"], trust: float = TRUST
+) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
+    """As ``balanced_rotation``, where errors e are counted as eᵀ M e.
+
+    M is ``metric_DD`` and, for the part that is not trusted, the metric of ``balanced_rotation``, both by what they
+    make of the rows themselves.
+    """
+    rows_nD = rows_nD.astype(np.float64)
+    covariance_DD = rows_nD.T @ rows_nD / len(rows_nD)
+    plain_DD = np.diag(_by_half(rows_nD) ** -2.0)
+    share = lambda m_DD: m_DD / max(np.sum(m_DD * covariance_DD), 1e-300)
+    mixed_DD = trust * share(metric_DD.astype(np.float64)) + (1 - trust) * share(plain_DD)
+    size_D, axes_DD = np.linalg.eigh(mixed_DD)
+    root_D = np.sqrt(np.maximum(size_D, 1e-9 * size_D.max()))
+    root_DD, back_DD = (axes_DD * root_D) @ axes_DD.T, (axes_DD / root_D) @ axes_DD.T
+    rotation_DD = _dealt_axes(rows_nD @ root_DD, groups)
+    return (root_DD @ rotation_DD).astype(np.float32), (rotation_DD.T @ back_DD).astype(np.float32)
+
+
 def balanced_rotation(
     rows_nD: Float[np.ndarray, "n D"], groups: int
 ) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
@@ -124,12 +152,22 @@ def balanced_rotation(
     The two halves of a row (keys and values) are scaled to equal variance; the principal axes of the result are dealt
     to the groups, largest first, each to the group with the smallest product so far that has room. [OPQ, parametric]
     """
-    n, dim = rows_nD.shape
-    half = dim // 2
-    scale_D = np.ones(dim, np.float64)
-    for part in (slice(0, half), slice(half, dim)):
-        scale_D[part] = np.sqrt((rows_nD[:, part].astype(np.float64) ** 2).mean() + 1e-12)
-    scaled_nD = (rows_nD / scale_D).astype(np.float32)
+    scale_D = _by_half(rows_nD)
+    rotation_DD = _dealt_axes(rows_nD / scale_D, groups)
+    return (rotation_DD / scale_D[:, None]).astype(np.float32), (rotation_DD.T * scale_D).astype(np.float32)
+
+
+def _by_half(rows_nD):
+    """The root mean square of each half of the rows, for each of its values."""
+    half = rows_nD.shape[1] // 2
+    parts = (rows_nD[:, :half], rows_nD[:, half:])
+    return np.concatenate([np.full(p.shape[1], np.sqrt((p.astype(np.float64) ** 2).mean() + 1e-12)) for p in parts])
+
+
+def _dealt_axes(scaled_nD, groups: int) -> Float[np.ndarray, "D D"]:
+    """Principal axes as columns, dealt to the groups."""
+    n, dim = scaled_nD.shape
+    scaled_nD = scaled_nD.astype(np.float32)
     variance_D, axes_DD = np.linalg.eigh(np.asarray(_gram(scaled_nD, scaled_nD), np.float64) / n)
     # Relative to the smallest, so that every axis adds to its group: with negative logarithms one group would get all.
     log_D = np.log(np.maximum(variance_D, 1e-12) / max(variance_D.min(), 1e-12))
@@ -140,9 +178,7 @@ def balanced_rotation(
         members[group].append(axis)
         room[group] -= 1
         logs[group] += log_D[axis]
-    rotation_DD = axes_DD[:, [axis for group in members for axis in group]]
-    analysis_DD, synthesis_DD = rotation_DD / scale_D[:, None], rotation_DD.T * scale_D
-    return analysis_DD.astype(np.float32), synthesis_DD.astype(np.float32)
+    return axes_DD[:, [axis for group in members for axis in group]]
 
 
 def _apart(rows_nD, groups):
@@ -159,7 +195,8 @@ def _none(rows_nD, groups):
     return (np.eye(rows_nD.shape[1], dtype=np.float32),) * 2
 
 
-ROTATIONS = {"joint": balanced_rotation, "apart": _apart, "none": _none}
+# ``fisher`` without a metric, which only keys and values have, is ``joint``.
+ROTATIONS = {"joint": balanced_rotation, "fisher": balanced_rotation, "apart": _apart, "none": _none}
 
 
 def _root(weights_n):
