@@ -2,7 +2,7 @@
 
 Command:   python -m train.codebooks configs/smollm2_rotations.py
 Time:      about three minutes to read, then one to two minutes a set (two cores, Ice Lake, 2.8 GHz)
-Result:    in the cache. `python -m eval.results --only rotations` evaluates them.
+Result:    in the cache. `python -m eval.results --only rotations,halo` evaluates them.
 """
 
 from thinwire.training.calibrate import CalibrationJob
@@ -16,5 +16,6 @@ CONFIG = CodebookRun(
         "sequence:quality:rotate=joint",
         "sequence:balanced",
         "sequence:balanced:rotate=joint",
+        "sequence:pvq:groups=12:size=32:rotate=fisher",
     ),
 )

@@ -31,11 +31,13 @@ PARTS = (
     "sequence:balanced:rotate=none",
 )
 ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balanced") for rotate in ("", ":rotate=joint"))
+HALO = "sequence:balanced:halo=64,sequence:pvq:groups=12:size=32:rotate=fisher:halo=64"
 _QUALITY = "eval.quality --mesh"
 _RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights", "eval.ablate")
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
     "rotations": f"{_QUALITY} --windows 32 --strategies {ROTATIONS}",
+    "halo": f"{_QUALITY} --windows 32 --strategies {HALO}",
     "another-kind": f"{_QUALITY} --text moby-dick --windows 16 --strategies {PRESETS}",
     "two-devices": f"{_QUALITY} --devices 2 --windows 6",
     "three-devices": f"{_QUALITY} --devices 3 --windows 6",
@@ -64,6 +66,7 @@ SECTIONS = {
 CODEBOOKS = {
     "quality": "configs/smollm2_codebooks.py",
     "rotations": "configs/smollm2_rotations.py",
+    "halo": "configs/smollm2_rotations.py",
     "parts": "configs/smollm2_parts.py",
 }
 # What a section needs, and what makes it; each of these may need another.
