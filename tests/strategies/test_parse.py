@@ -76,7 +76,8 @@ def test_short_strings_mean_the_defaults():
     assert parse_strategy("tensor:int4:block=32") == Tensor(BlockInt(4, 32))
     assert parse_strategy("sequence:vq:groups=4:site=x:size=256") == Sequence(GroupedVQ(4, 256), site="x")
     assert parse_codec("predict+fsq:rank=8:levels=3:dims=5") == Predictive(FSQ(5, 3), rank=8)
-    assert parse_codec("predict+vq") == parse_codec("pvq") == parse_codec("quality") == Predictive(GroupedVQ(48, 32))
+    assert parse_codec("predict+vq") == parse_codec("pvq") == Predictive(GroupedVQ(48, 32))
+    assert parse_codec("quality") == Predictive(GroupedVQ(48, 32), rotate="fisher")
     assert parse_strategy("sequence:bf16").codec == Float("bfloat16")
     assert parse_strategy("sequence:vq:groups=16").spec() == "sequence:vq:groups=16:size=1024"
     assert parse_strategy("sequence:int8:layout=zigzag:sink=0").spec() == "sequence:int8:sink=0:layout=zigzag"
