@@ -63,12 +63,8 @@ SECTIONS = {
     "flow-cut-images": "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000",
     "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:int4",
 }
-CODEBOOKS = {
-    "quality": "configs/smollm2_codebooks.py",
-    "rotations": "configs/smollm2_rotations.py",
-    "halo": "configs/smollm2_rotations.py",
-    "parts": "configs/smollm2_parts.py",
-}
+_LEARN = "configs/smollm2_codebooks.py"
+CODEBOOKS = {"quality": _LEARN, "rotations": _LEARN, "halo": _LEARN, "parts": "configs/smollm2_parts.py"}
 # What a section needs, and what makes it; each of these may need another.
 _VIT, _VIT_16, _ADAPTER = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16", "trained/smollm2-balanced"
 _VIT_32, _VIT_1 = "trained/vit-fashion-mnist-g32", "trained/vit-fashion-mnist-g1"

@@ -14,7 +14,6 @@ from thinwire.codebooks.health import figures_of
 from thinwire.codebooks.manifest import Manifest, check_fits
 from thinwire.codecs import Codec, Predictive
 from thinwire.codecs.base import SHARED
-from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Strategy, Tensor
@@ -113,7 +112,8 @@ def collect(
     sites = sorted({site for strategy in strategies for site in strategy.sites(dims)})
     if any(isinstance(strategy.codec, Predictive) for strategy in strategies):
         sites.append(WEIGHT)
-    felt = -(-_FELT_TOKENS // tokens) if any(by_metric(strategy, dims) for strategy in strategies) else 0
+    by_metric = any(has_metric(strategy.codec, site) for strategy in strategies for site in strategy.sites(dims))
+    felt = -(-_FELT_TOKENS // tokens) if by_metric else 0
     felt_WT = windows_WT[:felt]
     total = len(windows_WT) + len(felt_WT)
     told = lambda done, _: progress(done, total)
@@ -124,10 +124,9 @@ def collect(
     return samples
 
 
-def by_metric(strategy: Strategy, dims: ModelDims) -> bool:
-    """Whether errors are counted by what the predictions feel of them."""
-    codec = strategy.codec
-    return isinstance(codec, Predictive) and codec.rotate == "fisher" and SITE in strategy.sites(dims)
+def has_metric(codec: Codec, site: str) -> bool:
+    """Whether errors at a site are counted by what the predictions feel of them."""
+    return isinstance(codec, Predictive) and codec.rotate == "fisher" and site == SITE
 
 
 def learn(
@@ -201,7 +200,7 @@ def _learner(
             (once(f"layer-{i}", functools.partial(learn, i, rows)), rows[~kept_n]) for i, rows in enumerate(rows_LnD)
         )
     weights_Ln = _weights(samples[WEIGHT][:, :, 0]) if WEIGHT in samples else None
-    metric_LDD = samples.get(METRIC) if codec.rotate == "fisher" and site == SITE else None
+    metric_LDD = samples[METRIC] if has_metric(codec, site) else None
     if not codec.knows_tokens:
         nothing_n0 = np.zeros((rows_LnD.shape[1], 0), np.float32)
         return {}, learn_layers(key, codec, nothing_n0, rows_LnD, kept_n, weights_Ln, once, metric_LDD)

@@ -19,7 +19,7 @@ from thinwire.training.unfinished import Learnt, Once
 from thinwire.weights.load import LoadedModel
 
 RIDGE = 0.01  # of the variance of a regressor
-TRUST = 0.9  # in the model's own metric of errors
+TRUST = 0.9  # of how errors are counted, the part by a metric of the model's; the rest is by variance
 LAYERS_ASKED = 10  # layers, evenly spread, for which the shared token features are chosen
 
 
@@ -74,7 +74,7 @@ def learn_layers(
         kept_n: rows to learn from; the others are held out.
         weights_Ln: how much each row's error counts; all alike if None.
         once: keeps what is learnt of a layer, or recalls it.
-        metric_LDD: how errors are counted, e as eᵀ M e; keys and values relative to their variance if None.
+        metric_LDD: how errors are counted, e as eᵀ M e, by the rotation that looks at it.
     """
     below_nD = np.zeros_like(rows_LnD[0])
     weights_Ln = np.ones(rows_LnD.shape[:2], np.float32) if weights_Ln is None else weights_Ln
@@ -99,11 +99,8 @@ def _learn_layer(key, codec: Predictive, known_nK, rows_nD, weights_n, metric_DD
     """Prediction, rotation of what it leaves, and the quantiser of that."""
     predict_KD, bias_D = _ridge(known_nK, rows_nD, weights_n)
     residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-    weighed_nD, parts = residual_nD * _root(weights_n), groups(codec.quantiser)
-    if metric_DD is None:
-        analysis_DD, synthesis_DD = ROTATIONS[codec.rotate](weighed_nD, parts)
-    else:
-        analysis_DD, synthesis_DD = fisher_rotation(weighed_nD, parts, metric_DD)
+    rotation = ROTATIONS[codec.rotate]
+    analysis_DD, synthesis_DD = rotation(residual_nD * _root(weights_n), groups(codec.quantiser), metric_DD)
     learnt = quantisers.learn(key, codec.quantiser, np.asarray(_matmul(residual_nD, analysis_DD)), weights_n)
     return {"predict": predict_KD, "bias": bias_D, "analysis": analysis_DD, "synthesis": synthesis_DD, **learnt}
 
@@ -124,14 +121,33 @@ def groups(quantiser: Codec) -> int:
     return getattr(quantiser, "groups", 1)
 
 
-def fisher_rotation(
-    rows_nD: Float[np.ndarray, "n D"], groups: int, metric_DD: Float[np.ndarray, "D D"], trust: float = TRUST
+def balanced_rotation(
+    rows_nD: Float[np.ndarray, "n D"], groups: int, metric_DD: Float[np.ndarray, "D D"] | None = None
 ) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
-    """As ``balanced_rotation``, where errors e are counted as eᵀ M e.
+    """Scaling and rotation that give every group about the same product of variances, and their inverse.
+
+    The two halves of a row (keys and values) are scaled to equal variance; the principal axes of the result are dealt
+    to the groups, largest first, each to the group with the smallest product so far that has room. [OPQ, parametric]
+    """
+    del metric_DD
+    scale_D = _by_half(rows_nD)
+    rotation_DD = _dealt_axes(rows_nD / scale_D, groups)
+    return (rotation_DD / scale_D[:, None]).astype(np.float32), (rotation_DD.T * scale_D).astype(np.float32)
+
+
+def fisher_rotation(
+    rows_nD: Float[np.ndarray, "n D"],
+    groups: int,
+    metric_DD: Float[np.ndarray, "D D"] | None = None,
+    trust: float = TRUST,
+) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
+    """As ``balanced_rotation``, where errors e are counted as eᵀ M e instead of being scaled by half.
 
     M is ``metric_DD`` and, for the part that is not trusted, the metric of ``balanced_rotation``, both by what they
-    make of the rows themselves.
+    make of the rows themselves. Without ``metric_DD``, which only keys and values have, it is ``balanced_rotation``.
     """
+    if metric_DD is None:
+        return balanced_rotation(rows_nD, groups)
     rows_nD = rows_nD.astype(np.float64)
     covariance_DD = rows_nD.T @ rows_nD / len(rows_nD)
     plain_DD = np.diag(_by_half(rows_nD) ** -2.0)
@@ -142,19 +158,6 @@ def fisher_rotation(
     root_DD, back_DD = (axes_DD * root_D) @ axes_DD.T, (axes_DD / root_D) @ axes_DD.T
     rotation_DD = _dealt_axes(rows_nD @ root_DD, groups)
     return (root_DD @ rotation_DD).astype(np.float32), (rotation_DD.T @ back_DD).astype(np.float32)
-
-
-def balanced_rotation(
-    rows_nD: Float[np.ndarray, "n D"], groups: int
-) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
-    """Scaling and rotation that give every group about the same product of variances, and their inverse.
-
-    The two halves of a row (keys and values) are scaled to equal variance; the principal axes of the result are dealt
-    to the groups, largest first, each to the group with the smallest product so far that has room. [OPQ, parametric]
-    """
-    scale_D = _by_half(rows_nD)
-    rotation_DD = _dealt_axes(rows_nD / scale_D, groups)
-    return (rotation_DD / scale_D[:, None]).astype(np.float32), (rotation_DD.T * scale_D).astype(np.float32)
 
 
 def _by_half(rows_nD):
@@ -181,22 +184,22 @@ def _dealt_axes(scaled_nD, groups: int) -> Float[np.ndarray, "D D"]:
     return axes_DD[:, [axis for group in members for axis in group]]
 
 
-def _apart(rows_nD, groups):
+def _apart(rows_nD, groups, metric_DD):
     """As ``balanced_rotation``, of keys and of values each for themselves, with half of the groups each."""
+    del metric_DD
     half = rows_nD.shape[1] // 2
     parts = [balanced_rotation(rows, max(1, groups // 2)) for rows in (rows_nD[:, :half], rows_nD[:, half:])]
     whole = lambda a, b: np.block([[a, np.zeros_like(b)], [np.zeros_like(a), b]])
     return whole(parts[0][0], parts[1][0]), whole(parts[0][1], parts[1][1])
 
 
-def _none(rows_nD, groups):
+def _none(rows_nD, groups, metric_DD):
     """No rotation."""
-    del groups
+    del groups, metric_DD
     return (np.eye(rows_nD.shape[1], dtype=np.float32),) * 2
 
 
-# ``fisher`` without a metric, which only keys and values have, is ``joint``.
-ROTATIONS = {"joint": balanced_rotation, "fisher": balanced_rotation, "apart": _apart, "none": _none}
+ROTATIONS = {"joint": balanced_rotation, "fisher": fisher_rotation, "apart": _apart, "none": _none}
 
 
 def _root(weights_n):
