@@ -31,7 +31,7 @@ demo: $(VENV)/.ready ## read a long prompt on four virtual devices by several st
 test: $(VENV)/.ready-test ## run the tests
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --ignore=tests/parity -m "not thorough and not weights" $(ARGS)
 
-thorough: $(VENV)/.ready-test ## run the tests that take minutes: every codec with everything, and the real checkpoint
+thorough: $(VENV)/.ready-test ## run what `test` leaves out: every codec with everything, more cases, the real checkpoint
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --ignore=tests/parity -m "thorough or weights" $(ARGS)
 
 lint: $(VENV)/.ready-lint ## ruff check, ruff format --check, pyright

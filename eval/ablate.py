@@ -3,8 +3,11 @@
     python -m eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/ablate --seeds 0,1,2 --json ablate.json
     python -m eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/ablate --json ablate.json --resume \
         --variants noise=0,one-class-token
+    python -m eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/kinds --json kinds.json \
+        --variants sequence:vq:groups=12:size=256/noise=0,sequence:fsq:dims=60:levels=3/noise=0
 
-Every variant is a training of the configuration's length, of seconds to minutes each, from the same starting model.
+A variant is a name, a strategy to train for instead, or several of these with "/" between them. Every variant is a
+training of the configuration's length, of seconds to minutes each, from the same starting model.
 """
 
 import argparse
@@ -73,7 +76,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _planned(config: ImageRun, name: str, seed: int, args: argparse.Namespace) -> ImageRun:
-    folder = Path(args.folder) / f"{name}-{seed}"
+    folder = Path(args.folder) / f"{name.replace('/', '-')}-{seed}"
     changed = variant(config, name)
     optimiser = changed.optimiser
     if args.steps is not None:

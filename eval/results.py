@@ -32,6 +32,22 @@ PARTS = (
 )
 ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balanced") for rotate in ("", ":rotate=joint"))
 HALO = "sequence:balanced:halo=64,sequence:pvq:groups=12:size=32:rotate=fisher:halo=64"
+# About 96 bits for the keys and values of the vision Transformer trained here; integers and signs need more.
+_OF_A_KIND = [
+    f"sequence:{codec}:site=kv"
+    for codec in (
+        "vq:groups=24:size=16",
+        "vq:groups=12:size=256",
+        "rvq:groups=6:size=16:stages=4",
+        "fsq:dims=60:levels=3",
+        "lowrank:dims=24:bits=4",
+        "topk:keep=5:bits=8",
+        "means:length=17:bits=8",
+        "sign:block=192",
+        "int2:block=192",
+    )
+]
+KINDS = ",".join([*(f"{strategy}/noise=0" for strategy in _OF_A_KIND), _OF_A_KIND[0]])
 _QUALITY = "eval.quality --mesh"
 _RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights", "eval.ablate")
 SECTIONS = {
@@ -60,6 +76,14 @@ SECTIONS = {
         "eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/ablate --plot docs/ablation.png "
         "--variants as-configured,noise=0,one-class-token"
     ),
+    "compressors-images": (
+        "eval.codecs --trained trained/vit-fashion-mnist --bits 96 --windows 500 --learn-views 2000 "
+        "--plot docs/compressors_images.png"
+    ),
+    "compressors-trained": (
+        "eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/kinds --plot docs/compressors_trained.png "
+        f"--seeds 0,1 --variants {KINDS}"
+    ),
     "flow-cut-images": "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000",
     "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:int4",
 }
@@ -73,6 +97,8 @@ NEEDS = {
     "accuracy-32": _VIT_32,
     "accuracy-1": _VIT_1,
     "ablation": _VIT,
+    "compressors-images": _VIT,
+    "compressors-trained": _VIT,
     "flow-cut-images": _VIT,
     "adapter": _ADAPTER,
     **dict.fromkeys((_VIT_16, _VIT_32, _VIT_1), _VIT),

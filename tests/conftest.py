@@ -20,6 +20,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Rooms whose tests run on one version of Python only (see .ci/run): what they need of JAX the others try on both.
 ONCE = {"evaluation", "training", "weights", "reports", "planning", "cluster", "benchmark", "codebooks", "data"}
+# Rooms whose cases each compile programs: of a test with several the first, fourth, seventh ... are run by `make test`,
+# all by `make thorough`.
+COMPILED = {
+    *("attention", "kernels", "models", "processes", "strategies", "wire"),
+    *("test_generation.py", "training/test_coded.py", "training/test_step.py", "evaluation/test_lost.py"),
+}
+SHOWN = 3
 
 
 def pytest_addoption(parser):
@@ -36,18 +43,21 @@ def _share(text: str) -> tuple[int, int]:
     return turn % of, of
 
 
+@pytest.hookimpl(tryfirst=True)  # markers are chosen by afterwards
 def pytest_collection_modifyitems(config, items):
     here = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(here).parts[0] in ONCE:
-            item.add_marker(pytest.mark.once)
     each, (turn, of) = config.getoption("--one-case-in"), config.getoption("--share")
     seen: dict[str, int] = {}
     kept, left_out = [], []
     for item in items:
-        name = item.nodeid.partition("[")[0]
-        seen[name] = seen.get(name, -1) + 1
-        mine = seen[name] % each == 0 and zlib.crc32(item.nodeid.encode()) % of == turn
+        path, name = item.path.relative_to(here), item.nodeid.partition("[")[0]
+        room = path.parts[0]
+        case = seen[name] = seen.get(name, -1) + 1
+        if room in ONCE:
+            item.add_marker(pytest.mark.once)
+        if case % SHOWN and not COMPILED.isdisjoint((room, path.as_posix())):
+            item.add_marker(pytest.mark.thorough)
+        mine = case % each == 0 and zlib.crc32(item.nodeid.encode()) % of == turn
         (kept if mine else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept

@@ -21,6 +21,7 @@ def started(command, cache, **more):
     return done.stdout.strip()
 
 
+@pytest.mark.thorough
 def test_programs_are_kept_below_the_cache(tmp_path):
     started(RUN, tmp_path)
     assert any(file.name.endswith("-cache") for file in (tmp_path / "programs").iterdir())

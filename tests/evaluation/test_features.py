@@ -58,6 +58,7 @@ def test_class_tokens_are_sampled_where_they_are_sent():
     assert np.isclose(found, entering, atol=1e-5).all(axis=1).sum() == 1
 
 
+@pytest.mark.thorough
 def test_a_prediction_learnt_from_images_serves_better_than_a_random_one(tmp_path):
     """Without tokens to predict from, and with layer 0 coded like the others."""
     (strategy,) = parse_strategies("sequence:pvq:groups=6:size=8:rank=0")

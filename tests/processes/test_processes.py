@@ -63,6 +63,7 @@ def test_processes_equal_virtual_devices(count, tmp_path):
         assert found["tokens_one"].tolist() == found["tokens_all"].tolist() == tokens
 
 
+@pytest.mark.thorough
 def test_training_in_processes_equals_training_of_virtual_devices(tmp_path):
     """Tokens of every example are split over the processes; codebooks move with the rows of all of them."""
     virtual = training_worker.trained(2, None)

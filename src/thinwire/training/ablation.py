@@ -1,4 +1,4 @@
-"""A training with one thing changed: the grid of an ablation."""
+"""A training with one thing changed: the grid of an ablation, or of strategies that get the same training."""
 
 import dataclasses
 from collections.abc import Callable
@@ -33,6 +33,7 @@ VARIANTS: dict[str, Change] = {
     "as-configured": lambda recipe: recipe,
     "noise=0": _with(noise=0.0),
     "noise=0.3": _with(noise=0.3),
+    "noise=1": _with(noise=1.0),
     "noise-full-covariance": _with(covariance="full"),
     "beta=0": _with(commitment=0.0),
     "beta=0.25": _with(commitment=0.25),
@@ -51,16 +52,30 @@ VARIANTS: dict[str, Change] = {
 
 
 def variant(config: ImageRun, name: str) -> ImageRun:
-    """The training with one thing changed.
+    """The training with something changed: by a name of the list, to another strategy, or several of these.
+
+    Args:
+        name: changes with "/" between them, as ``sequence:fsq:dims=60:levels=3/noise=0``.
 
     Raises:
-        ThinwireError: there is no such variant, or the configuration trains no coded context.
+        ThinwireError: there is no such variant, or a strategy in question codes no context.
     """
-    if name not in VARIANTS:
-        raise ThinwireError(f"there is no variant {name!r}; there are {', '.join(VARIANTS)}.")
     if not isinstance(config.recipe.parsed(), Sequence):
         raise ThinwireError(f"{config.recipe.strategy} codes no context, so there is nothing to vary.")
-    return dataclasses.replace(config, recipe=VARIANTS[name](config.recipe))
+    recipe = config.recipe
+    for part in name.split("/"):
+        recipe = _change(part)(recipe)
+    if not isinstance(recipe.parsed(), Sequence):
+        raise ThinwireError(f"{recipe.strategy} codes no context; name a strategy that begins with 'sequence:'.")
+    return dataclasses.replace(config, recipe=recipe)
+
+
+def _change(name: str) -> Change:
+    if name in VARIANTS:
+        return VARIANTS[name]
+    if ":" in name:
+        return _with(strategy=name)
+    raise ThinwireError(f"there is no variant {name!r}; there are {', '.join(VARIANTS)}, and strategies.")
 
 
 def summary(config: ImageRun, made: Artefact) -> dict[str, Any]:
