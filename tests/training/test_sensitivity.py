@@ -11,6 +11,7 @@ import tiny
 import tiny_vit
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Setting, Single, parse_strategy
+from thinwire.training import sensitivity as sensitivity_module
 from thinwire.training.calibrate import METRIC, CalibrationJob, collect
 from thinwire.training.predictive import balanced_rotation, fisher_rotation
 from thinwire.training.sensitivity import _ERROR, _SeenWithError, sensitivity
@@ -53,6 +54,16 @@ def metric_LDD(windows_WT):
 def test_without_an_error_it_is_the_single_device(windows_WT):
     for ids_T in windows_WT[:3]:
         np.testing.assert_allclose(outputs(_SeenWithError(), ids_T), outputs(Single(), ids_T), atol=2e-5)
+
+
+@pytest.mark.parametrize("model", [tiny.model, tiny_vit.model])
+def test_tiles_of_queries_change_nothing(model, monkeypatch):
+    """17 tokens of pictures, 24 of text; the last tile is not full."""
+    language = FAMILIES[model().family].dims(model().config).language
+    inputs = np.stack([tiny.ids(TOKENS, w) if language else tiny_vit.image(w) for w in range(2)])
+    whole_LDD = sensitivity(model(), inputs)
+    monkeypatch.setattr(sensitivity_module, "_TILE", 7)
+    np.testing.assert_allclose(sensitivity(model(), inputs), whole_LDD, rtol=1e-4, atol=1e-6 * np.abs(whole_LDD).max())
 
 
 @pytest.mark.parametrize("layer", [0, 1])

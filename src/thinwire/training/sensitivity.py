@@ -19,6 +19,7 @@ from thinwire.weights.load import LoadedModel
 
 SITE = "kv"
 _ERROR = "error"  # a site of the codecs' arrays: what is added to the rows that others see
+_TILE = 256  # queries whose scores are in the cache together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +43,24 @@ class _SeenWithError(Single):
         by_head = lambda x_TKd: x_TKd.swapaxes(0, 1)
         k_KTd, seen_k_KTd = (by_head(call.rotate(k, call.position_T)) for k in (k_TKd, seen_k_TKd))
         v_KTd, seen_v_KTd = by_head(v_TKd), by_head(seen_v_TKd)
-        back_QT = call.position_T[:, None] - call.position_T[None, :]
-        apart_QT = jnp.sqrt(jnp.clip(jnp.abs(back_QT) / FAR, 0, 1))
+        tokens = len(call.position_T)
 
         def of_head(_, head):
             kv = head * k_KTd.shape[0] // q_HTd.shape[0]
-            q_Td, k_Td, v_Td = q_HTd[head], k_KTd[kv], v_KTd[kv]
-            score_QT = call.scale * (q_Td @ k_Td.T + apart_QT * (q_Td @ (seen_k_KTd[kv] - k_Td).T))
-            p_QT = jax.nn.softmax(jnp.where(back_QT >= 0, score_QT, -jnp.inf) if call.causal else score_QT)
-            return None, p_QT @ v_Td + (p_QT * apart_QT) @ (seen_v_KTd[kv] - v_Td)
+            k_Td, v_Td = k_KTd[kv], v_KTd[kv]
+            wrong_k_Td, wrong_v_Td = seen_k_KTd[kv] - k_Td, seen_v_KTd[kv] - v_Td
+
+            def of_tile(start):
+                """Some queries, and of a causal model no keys behind them."""
+                q_Qd, stop = q_HTd[head, start : start + _TILE], min(start + _TILE, tokens)
+                back_QT = call.position_T[start:stop, None] - call.position_T[None, : stop if call.causal else tokens]
+                keys = slice(0, back_QT.shape[1])
+                apart_QT = jnp.sqrt(jnp.clip(jnp.abs(back_QT) / FAR, 0, 1))
+                score_QT = call.scale * (q_Qd @ k_Td[keys].T + apart_QT * (q_Qd @ wrong_k_Td[keys].T))
+                p_QT = jax.nn.softmax(jnp.where(back_QT >= 0, score_QT, -jnp.inf) if call.causal else score_QT)
+                return p_QT @ v_Td[keys] + (p_QT * apart_QT) @ wrong_v_Td[keys]
+
+            return None, jnp.concatenate([of_tile(start) for start in range(0, tokens, _TILE)])
 
         return jax.lax.scan(of_head, None, jnp.arange(q_HTd.shape[0]))[1].swapaxes(0, 1)
 
