@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - comes with jax, and teaches numpy bfloat16, which safe_open then returns
+import ml_dtypes  # noqa: F401 - teaches numpy bfloat16, which safe_open then returns
 from safetensors import SafetensorError, safe_open
 
 from thinwire.errors import ThinwireError
