@@ -18,10 +18,10 @@ from thinwire.training.text_run import TextRun
 CONFIG = TextRun(
     session=Session(Path("runs/lm_smollm2_adapter")),
     out=Path("trained/smollm2-balanced"),
-    recipe=Recipe("sequence:balanced", devices=(4,), commitment=0.0, noise=0.0, distil=0.5),
-    optimiser=Optimiser(rate=3e-4, steps=100, warmup=10, decay=0.0),
+    recipe=Recipe("sequence:balanced", devices=(4,), commitment=0.0, noise=0.0, distil=1.0),
+    optimiser=Optimiser(rate=1e-3, steps=72, warmup=5, decay=0.0),
     lora=LoRA(rank=8, alpha=16.0),
-    calibration=CalibrationJob(windows=24, rows=24576),
-    pace=Pace(batch=2, parts=2, log_every=1, save_every=20),
-    remat=True,
+    tokens=512,
+    calibration=CalibrationJob(windows=48, rows=24576),
+    pace=Pace(batch=2, parts=1, log_every=1, save_every=20),
 )

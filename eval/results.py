@@ -31,18 +31,20 @@ PARTS = (
     "sequence:balanced:rotate=none",
 )
 ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balanced") for rotate in ("", ":rotate=joint"))
-HALO = "sequence:balanced:halo=64,sequence:pvq:groups=12:size=32:rotate=fisher:halo=64"
-# About 96 bits for the keys and values of the vision Transformer trained here; integers and signs need more.
+HALF = "sequence:pvq:groups=12:size=32:rotate=fisher"  # of the bits of balanced
+HALO = ",".join(f"{name}:halo={tokens}" for tokens in (64, 128) for name in ("sequence:balanced", HALF))
+# About 32 bits for the keys and values of the vision Transformer trained here; the cheapest integers and signs cost more.
 _OF_A_KIND = [
     f"sequence:{codec}:site=kv"
     for codec in (
-        "vq:groups=24:size=16",
-        "vq:groups=12:size=256",
-        "rvq:groups=6:size=16:stages=4",
-        "fsq:dims=60:levels=3",
-        "lowrank:dims=24:bits=4",
-        "topk:keep=5:bits=8",
-        "means:length=17:bits=8",
+        "vq:groups=8:size=16",
+        "vq:groups=3:size=1024",
+        "rvq:groups=2:size=16:stages=4",
+        "fsq:dims=20:levels=3",
+        "lowrank:dims=8:bits=4",
+        "topk:keep=1:bits=8",
+        "means:length=51:bits=8",
+        "pvq:groups=6:size=32:rank=0",
         "sign:block=192",
         "int2:block=192",
     )
@@ -77,15 +79,19 @@ SECTIONS = {
         "--variants as-configured,noise=0,one-class-token"
     ),
     "compressors-images": (
-        "eval.codecs --trained trained/vit-fashion-mnist --bits 96 --windows 500 --learn-views 2000 "
+        "eval.codecs --trained trained/vit-fashion-mnist --bits 32,96 --windows 500 --learn-views 2000 "
         "--plot docs/compressors_images.png"
     ),
     "compressors-trained": (
         "eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/kinds --plot docs/compressors_trained.png "
         f"--seeds 0,1 --variants {KINDS}"
     ),
-    "flow-cut-images": "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000",
-    "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:int4",
+    "flow-cut-images": (
+        "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000 "
+        "--codecs vq:groups=4:size=64,vq:groups=16:size=64,vq:groups=48:size=64,vq:groups=96:size=64,int4,int8 "
+        "--plot docs/flow_cut_images.png"
+    ),
+    "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:balanced:halo=64,{HALF}:halo=64",
 }
 _LEARN = "configs/smollm2_codebooks.py"
 CODEBOOKS = {"quality": _LEARN, "rotations": _LEARN, "halo": _LEARN, "parts": "configs/smollm2_parts.py"}

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from thinwire.reports.compressors import compressors_markdown, compressors_plot
-from thinwire.reports.flow_cut import flow_cut_markdown, flow_cut_plot, loss_of, name_of, within_budgets
+from thinwire.reports.flow_cut import flow_cut_markdown, flow_cut_plot, loss_of, name_of, told_apart, within_budgets
 from thinwire.reports.lost import lost_markdown, lost_plot
 
 HEAD = {
@@ -93,6 +93,14 @@ def test_a_line_for_each_place():
     whole = next(line for line in right.get_lines() if "every 8" in str(line.get_label()))
     assert list(whole.get_xdata()) == [1536, 6144]
     assert list(whole.get_ydata()) == pytest.approx([5.0, 0.1])
+
+
+def test_losses_that_cannot_be_told_apart_are_drawn_to_scale():
+    assert told_apart(PLACES) == 1  # errors of 0.2
+    unsure = [{**PLACES[0], "loss_error": error} for error in (math.nan, None, 0.0)]
+    assert told_apart(unsure) == 0.01
+    assert told_apart([*unsure, {**PLACES[0], "loss_error": 0.0005}]) == pytest.approx(0.1)
+    assert told_apart([{**PLACES[0], "loss_error": 1e-6}]) == 0.01
 
 
 def test_losses():

@@ -1,5 +1,6 @@
 """One compressor in several places of a model: loss against bits a tensor, and against bits of the whole model."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ def flow_cut_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = LIG
             axes.plot(
                 at, loss, "-o", color=colour, markersize=6, markeredgecolor=theme.paper, linewidth=1.4, label=name
             )
-        _dress(axes, words, theme)
+        _dress(axes, words, told_apart(rows), theme)
     panels[0].set_ylabel(LOSSES[document["measure"]][1], color=theme.ink)
     legend_below(figure, panels[0], theme)
     return figure
@@ -126,10 +127,16 @@ def legend_below(figure: Figure, axes: Axes, theme: Theme, columns: int = 3) -> 
     )  # fmt: skip
 
 
-def _dress(axes: Axes, words: str, theme: Theme) -> None:
+def told_apart(rows: Sequence[Row]) -> float:
+    """Hundredths below which losses are drawn to scale, others by logarithm: the power of 10 at the least error."""
+    errors = [100 * row["loss_error"] for row in rows if row["loss_error"] is not None and row["loss_error"] > 0]
+    return max(EXACT, 10.0 ** math.ceil(math.log10(min(errors, default=EXACT))))
+
+
+def _dress(axes: Axes, words: str, linear: float, theme: Theme) -> None:
     axes.set_facecolor(theme.paper)
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=EXACT, linscale=0.4)
+    axes.set_yscale("symlog", linthresh=linear, linscale=0.4)
     axes.axhline(0, color=theme.ink, linewidth=1.2, zorder=1)
     axes.grid(True, color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
