@@ -33,7 +33,7 @@ PARTS = (
 ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balanced") for rotate in ("", ":rotate=joint"))
 HALF = "sequence:pvq:groups=12:size=32:rotate=fisher"  # of the bits of balanced
 HALO = ",".join(f"{name}:halo={tokens}" for tokens in (64, 128) for name in ("sequence:balanced", HALF))
-# About 32 bits for the keys and values of the vision Transformer trained here; the cheapest integers and signs cost more.
+# About 32 bits for keys and values of the vision Transformer trained here; the cheapest integers and signs cost more.
 _OF_A_KIND = [
     f"sequence:{codec}:site=kv"
     for codec in (
@@ -91,7 +91,10 @@ SECTIONS = {
         "--codecs vq:groups=4:size=64,vq:groups=16:size=64,vq:groups=48:size=64,vq:groups=96:size=64,int4,int8 "
         "--plot docs/flow_cut_images.png"
     ),
-    "adapter": f"{_QUALITY} --trained trained/smollm2-balanced --strategies sequence:balanced,sequence:balanced:halo=64,{HALF}:halo=64",
+    "adapter": (
+        f"{_QUALITY} --trained trained/smollm2-balanced "
+        f"--strategies sequence:balanced,sequence:balanced:halo=64,{HALF}:halo=64"
+    ),
 }
 _LEARN = "configs/smollm2_codebooks.py"
 CODEBOOKS = {"quality": _LEARN, "rotations": _LEARN, "halo": _LEARN, "parts": "configs/smollm2_parts.py"}
