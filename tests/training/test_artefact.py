@@ -52,7 +52,7 @@ def test_round_trip(tmp_path):
     same(found.codecs, given.codecs)
     assert found.health == {"kv": [{"dead": 0.0}, {"dead": 1.0}]}
     assert dataclasses.replace(found.card, figures={}) == dataclasses.replace(kept.card, figures={})
-    assert found.card.figures == {"perplexity": {"before": 20.5, "after": 19.25}, "broken": None, "counted": 3}
+    assert found.card.figures == {"perplexity": {"before": 20.512345678, "after": 19.25}, "broken": None, "counted": 3}
     assert (found.card.model, found.card.model_sha256, found.card.seed) == ("tiny", "0" * 64, 7)
     assert (found.card.codec, found.card.kind, found.card.dtype) == ("vq:groups=6:size=16", "adapter", "float32")
     assert found.card.lora == {"rank": 2, "alpha": 4.0, "targets": ["attention", "w_up"]}
@@ -69,6 +69,7 @@ def test_the_readme_says_what_it_is(saved):
         "rank 2, alpha 4, on attention and w_up",
         f"thinwire compare --model tiny --trained FOLDER --devices 4 --strategies single,{SPEC}",
         "python -m train.it config.py",
+        "| perplexity before | 20.512 |",
         "| perplexity after | 19.25 |",
         "| tokens train | 4096 |",
         load(saved).card.files["adapter.safetensors"],

@@ -13,7 +13,7 @@ SPEC = "sequence:vq:groups=6:size=16"
 STRATEGY = parse_strategy(SPEC)
 LORA = adapters.LoRA(rank=2, alpha=4.0, targets=("attention", "w_up"))
 FACTS = {"data": {"source": "a text", "tokens": {"train": 4096}}, "seed": 7, "command": "python -m train.it config.py"}
-FIGURES = {"perplexity": {"before": 20.5, "after": 19.25}, "broken": float("nan"), "counted": np.int64(3)}
+FIGURES = {"perplexity": {"before": 20.512345678, "after": 19.25}, "broken": float("nan"), "counted": np.int64(3)}
 
 
 def trained(model=None, strategy=STRATEGY, lora=LORA, seed=0, **more) -> Artefact:

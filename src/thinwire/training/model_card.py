@@ -45,7 +45,7 @@ def model_card(card: Card) -> str:
         _table(facts),
     ]
     if card.figures:
-        parts += ["## What the training found", _table(dict(_flat(card.figures)))]
+        parts += ["## What the training found", _table(dict(_read(card.figures)))]
     parts += ["## What it was trained on", _table(dict(_flat(card.data))) if card.data else "Not said."]
     parts += ["## Training it again", _code("sh", card.command)]
     parts += [
@@ -95,6 +95,11 @@ def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{before}{name} ")
         else:
             yield f"{before}{name}", value
+
+
+def _read(figures: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in _flat(figures):
+        yield name.replace("_", " "), f"{value:.5g}" if isinstance(value, float) else value
 
 
 def _table(rows: Mapping[str, Any]) -> str:
