@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from thinwire.codecs import GroupedVQ
 from thinwire.strategies import parse_codec
 from thinwire.training import averages
+from thinwire.training.coded import there_and_back
 
 
 def rows(layers=2, n=400, dim=8, seed=0):
@@ -68,6 +70,20 @@ def test_codecs_without_a_codebook_have_no_counts():
     for name in ("int4", "sign", "fsq:dims=8"):
         codec = parse_codec(name)
         assert averages.start_counts(codec, {"kv": codec.init_params(jax.random.key(0), 2, 8)}, 10, 0.9) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["fsq:dims=8", "lowrank:dims=4", "rvq:groups=2:size=4:stages=2", "sign", "topk:keep=2"]
+)
+def test_other_codecs_have_all_their_arrays_in_training(name):
+    codec = parse_codec(name)
+    arrays = {"kv": codec.init_params(jax.random.key(0), 1, 8)}
+    inside = averages.in_training(arrays)
+    assert set(inside["kv"]) == set(arrays["kv"])
+    own = jax.tree.map(lambda x: x[0], inside["kv"])
+    rows_TD = jax.random.normal(jax.random.key(1), (3, 8))
+    seen_TD, _ = there_and_back(codec, own, rows_TD, None)
+    assert seen_TD.shape == rows_TD.shape
 
 
 def test_wide_groups_get_their_search_space_back():
