@@ -24,13 +24,9 @@ def quantiser_of(codec: Codec) -> Codec:
 
 def in_training(arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """A codec's arrays as they are trained: codewords move, so they are searched exactly and in no smaller space."""
-    searched = lambda of_site: (
-        _SEARCH_SPACE if "projected" in of_site else ()
-    )  # other codecs have a "basis" of their own
-    return {
-        site: {name: array for name, array in of_site.items() if name not in searched(of_site)}
-        for site, of_site in arrays.items()
-    }
+    # Other codecs have a "basis", too, which they need.
+    gone = lambda of_site: _SEARCH_SPACE if "projected" in of_site else ()
+    return {site: {k: v for k, v in of_site.items() if k not in gone(of_site)} for site, of_site in arrays.items()}
 
 
 def after_training(codec: Codec, arrays: Arrays) -> dict[str, dict[str, Any]]:
