@@ -87,7 +87,7 @@ SECTIONS = {
     ),
     "compressors-trained": (
         "eval.ablate configs/vit_fashion_mnist_ablation.py --folder runs/kinds --plot docs/compressors_trained.png "
-        f"--seeds 0,1 --variants {KINDS}"
+        f"--seeds 0 --variants {KINDS}"
     ),
     "flow-cut-images": (
         "eval.flow_cut --trained trained/vit-fashion-mnist --windows 500 --learn-views 2000 "

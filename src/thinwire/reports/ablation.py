@@ -89,6 +89,6 @@ def ablation_plot(rows: Sequence[Row]) -> Figure:
     axes.set_yticks(range(len(means)), [row["variant"] for row in means])
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy, %")
-    axes.set_title("One thing changed at a time: every training, and the mean")
+    figure.suptitle("One thing changed at a time: every training, and the mean", x=0.01, ha="left", fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     return figure
