@@ -3,6 +3,8 @@
 116 bits a token and layer (`balanced`).
 
 Command:   python -m train.lm_smollm2_adapter configs/lm_smollm2_adapter.py
+Time:      47 minutes on one core (Ice Lake, 2.8 GHz) beside another job
+Result:    +0.30 % perplexity on held-out text against its own single device, which is 0.4 % worse than before
 """
 
 from pathlib import Path

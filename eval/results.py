@@ -34,24 +34,21 @@ ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balance
 HALF = "sequence:pvq:groups=12:size=32:rotate=fisher"  # of the bits of balanced
 HALO = ",".join(f"{name}:halo={tokens}" for tokens in (64, 128) for name in ("sequence:balanced", HALF))
 # About 32 bits for keys and values of the vision Transformer trained here; the cheapest integers and signs cost more.
-_OF_A_KIND = [
-    f"sequence:{codec}:site=kv"
-    for codec in (
-        "vq:groups=8:size=16",
-        "vq:groups=3:size=1024",
-        "rvq:groups=2:size=16:stages=4",
-        "fsq:dims=20:levels=3",
-        "lowrank:dims=8:bits=4",
-        "topk:keep=1:bits=8",
-        "means:length=51:bits=8",
-        "pvq:groups=6:size=32:rank=0",
-        "sign:block=192",
-        "int2:block=192",
-    )
-]
 KINDS = ",".join(
-    [*(f"{strategy}/noise=0" for strategy in _OF_A_KIND[:3]), _OF_A_KIND[0]]
-    + [f"{strategy}/noise=0" for strategy in _OF_A_KIND[3:]]
+    f"sequence:{kind}"
+    for kind in (
+        "vq:groups=8:size=16:site=kv/noise=0",
+        "vq:groups=3:size=1024:site=kv/noise=0",
+        "rvq:groups=2:size=16:stages=4:site=kv/noise=0",
+        "vq:groups=8:size=16:site=kv",
+        "fsq:dims=20:levels=3:site=kv/noise=0",
+        "lowrank:dims=8:bits=4:site=kv/noise=0",
+        "topk:keep=1:bits=8:site=kv/noise=0",
+        "means:length=51:bits=8:site=kv/noise=0",
+        "pvq:groups=6:size=32:rank=0:site=kv/noise=0",
+        "sign:block=192:site=kv/noise=0",
+        "int2:block=192:site=kv/noise=0",
+    )
 )
 _QUALITY = "eval.quality --mesh"
 _RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights", "eval.ablate")

@@ -17,7 +17,7 @@ def rows(layers=2, n=400, dim=8, seed=0):
 
 def start(codec, layers=2, dim=8, rows=400, decay=0.9):
     arrays = {"kv": codec.init_params(jax.random.key(0), layers, dim)}
-    return averages.in_training(arrays), averages.start_counts(codec, arrays, rows, decay)
+    return averages.in_training(codec, arrays), averages.start_counts(codec, arrays, rows, decay)
 
 
 def error(arrays, rows_LnQ):
@@ -78,7 +78,7 @@ def test_codecs_without_a_codebook_have_no_counts():
 def test_other_codecs_have_all_their_arrays_in_training(name):
     codec = parse_codec(name)
     arrays = {"kv": codec.init_params(jax.random.key(0), 1, 8)}
-    inside = averages.in_training(arrays)
+    inside = averages.in_training(codec, arrays)
     assert set(inside["kv"]) == set(arrays["kv"])
     own = jax.tree.map(lambda x: x[0], inside["kv"])
     rows_TD = jax.random.normal(jax.random.key(1), (3, 8))
@@ -90,7 +90,7 @@ def test_wide_groups_get_their_search_space_back():
     codec = GroupedVQ(1, 1024)
     arrays = {"kv": codec.init_params(jax.random.key(0), 1, 600)}
     assert "projected" in arrays["kv"]
-    inside = averages.in_training(arrays)
+    inside = averages.in_training(codec, arrays)
     assert set(inside["kv"]) == {"codebook"}
     again = averages.after_training(codec, inside)
     np.testing.assert_allclose(jnp.abs(again["kv"]["projected"]), jnp.abs(arrays["kv"]["projected"]), atol=1e-3)

@@ -41,7 +41,7 @@ def case(spec, family, devices, split):
         dims = tiny.dims(family)
         codecs = tiny.codebooks(strategy, dims)
     layout = strategy.layout(dims, len(inputs), devices, split)
-    return model, strategy, layout, in_training(codecs), inputs
+    return model, strategy, layout, in_training(strategy.codec, codecs), inputs
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from thinwire.reports.flow_cut import LOSSES, loss_of
@@ -45,7 +46,8 @@ def compressors_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = 
     axes.barh(at, [100 * row["loss"] for row in rows], color=colours, height=0.65, zorder=2)
     for i, row in zip(at, rows, strict=True):
         text = f" {loss_of(row)}, {row['bits_per_token_per_layer']:.4g} bits"
-        axes.text(max(0.0, 100 * row["loss"]), i, text, va="center", fontsize=8, color=theme.ink)
+        behind = {"facecolor": theme.paper, "edgecolor": "none", "pad": 0.5}
+        axes.text(max(0.0, 100 * row["loss"]), i, text, va="center", fontsize=8, color=theme.ink, bbox=behind)
     for row in dropped:
         axes.axvline(
             100 * row["loss"],
@@ -54,10 +56,11 @@ def compressors_plot(document: Mapping[str, Any], subtitle: str, theme: Theme = 
             label=row["codec"],
             zorder=1,
         )
-    if dropped:
-        axes.legend(
-            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=8.5, labelcolor=theme.ink
-        )
+    bars = [Patch(color=theme.palette[0], label="after a prediction"), Patch(color=theme.palette[1], label="without")]
+    axes.legend(
+        handles=[*bars, *axes.get_legend_handles_labels()[0]],
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize=8.5, labelcolor=theme.ink,
+    )  # fmt: skip
     axes.set_yticks(list(at), [name_of(row) for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("symlog", linthresh=1.0)

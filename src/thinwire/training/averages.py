@@ -22,11 +22,10 @@ def quantiser_of(codec: Codec) -> Codec:
     return codec.quantiser if isinstance(codec, Predictive) else codec
 
 
-def in_training(arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A codec's arrays as they are trained: codewords move, so they are searched exactly and in no smaller space."""
-    # Other codecs have a "basis", too, which they need.
-    gone = lambda of_site: _SEARCH_SPACE if "projected" in of_site else ()
-    return {site: {k: v for k, v in of_site.items() if k not in gone(of_site)} for site, of_site in arrays.items()}
+def in_training(codec: Codec, arrays: Arrays) -> dict[str, dict[str, Any]]:
+    """The arrays as they are trained: codewords move, so they are searched exactly and in no smaller space."""
+    gone = _SEARCH_SPACE if isinstance(quantiser_of(codec), GroupedVQ) else ()
+    return {site: {k: v for k, v in of_site.items() if k not in gone} for site, of_site in arrays.items()}
 
 
 def after_training(codec: Codec, arrays: Arrays) -> dict[str, dict[str, Any]]:

@@ -93,8 +93,8 @@ def start_state(setup: Setup, codecs: Codecs, rows: int) -> TrainState:
         codecs: the codec's arrays by site, as calibration learnt them.
         rows: rows a layer that codebooks will see in a step.
     """
-    arrays = jax.tree.map(jnp.asarray, averages.in_training(codecs))
     recipe, codec = setup.recipe, setup.recipe.parsed().codec
+    arrays = jax.tree.map(jnp.asarray, averages.in_training(codec, codecs))
     by_gradient = recipe.codebooks == "gradient"
     params = {"model": setup.trainable.start, "codec": arrays if by_gradient else {}}
     dim = setup.dims.site_dim(setup.strategy.sites(setup.dims)[0]) if recipe.noisy else 0
