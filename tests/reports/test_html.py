@@ -77,3 +77,8 @@ def test_written_atomically(document, tmp_path):
     path = write_html(tmp_path / "out" / "report.html", document)
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_page_says_that_few_windows_tell_little(document):
+    assert "Perplexity over one window moves" in html_report({**document, "windows": 1})
+    assert "by chance" not in html_report({**document, "windows": 32})

@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from thinwire.reports.table import columns, comparison_table
@@ -51,3 +52,10 @@ def test_devices_have_a_column_where_they_differ(rows):
     assert "devices" not in headings()
     rows[0]["devices"] = 2
     assert "devices" in headings()
+
+
+@pytest.mark.parametrize(("windows", "words"), [(1, "over one window moves"), (7, "over 7 windows"), (8, None)])
+def test_table_says_that_few_windows_tell_little(rows, windows, words):
+    text = " ".join(shown(comparison_table(rows, windows=windows)).split())
+    assert ("compare --windows 32 tells more" in text) == (words is not None)
+    assert words is None or words in text

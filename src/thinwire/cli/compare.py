@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     check_numbers(strategies, args)
     model = trained.open_model(args.model, artefact)
     document = {**Comparing(model, strategies, args, artefact).document(), **trained.facts(artefact)}
-    console.show(comparison_table(document["rows"], title(document), console.width()))
+    console.show(comparison_table(document["rows"], title(document), console.width(), document["windows"]))
     if args.json is not None:
         write_json(args.json, document)
     if args.html is not None:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     check_length(model, args.tokens, args.max_tokens)
     comparing = compare.Comparing(model, strategies, args)
     document = comparing.document()
-    console.show(comparison_table(document["rows"], compare.title(document), console.width()))
+    console.show(comparison_table(document["rows"], compare.title(document), console.width(), document["windows"]))
     continuations = []
     if model.tokenizer is not None:
         with console.progress("continuing the prompt", 2) as bar:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from thinwire.reports.files import write_text
 from thinwire.reports.plots import DARK, LIGHT, figure_bytes, latency_plot, quality_plot
-from thinwire.reports.rows import HONEST_NOTE, Row, as_percent, bandwidths, in_order, is_single, number
+from thinwire.reports.rows import HONEST_NOTE, Row, as_percent, bandwidths, caution, in_order, is_single, number
 from thinwire.reports.table import columns, latency_model_text, split_text
 
 STYLE = """
@@ -74,6 +74,7 @@ def html_report(
         _facts(document),
         "<h2>Strategies</h2>",
         _table(rows),
+        _caution(document),
         _meaning(rows),
         "<h2>Pictures</h2>",
         picture(quality_plot(rows, LIGHT), quality_plot(rows, DARK), _quality_alt(rows)),
@@ -133,6 +134,11 @@ def _facts(document: Mapping[str, Any]) -> str:
     )
     command = document.get("command")
     return f'<dl class="facts">{items}</dl>' + (f"<pre>{escape(str(command))}</pre>" if command else "")
+
+
+def _caution(document: Mapping[str, Any]) -> str:
+    words = caution(document.get("windows"))
+    return f'<p class="faint">{escape(words)}</p>' if words else ""
 
 
 def _table(rows: Sequence[Row]) -> str:

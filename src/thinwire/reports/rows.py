@@ -8,6 +8,17 @@ Row = Mapping[str, Any]
 Number = float | int  # said in full, for checkers that hold the two apart
 
 HONEST_NOTE = "Virtual devices on one machine: outputs and bytes are real, latency is predicted."
+ENOUGH_WINDOWS = 8  # of text, for changes of perplexity of a percent to mean something
+
+
+def caution(windows: int | None) -> str:
+    """What a reader should know of a perplexity over so few windows; nothing where there are enough, or unknown."""
+    if windows is None or windows >= ENOUGH_WINDOWS:
+        return ""
+    over = "one window" if windows == 1 else f"{windows} windows"
+    return (
+        f"Perplexity over {over} moves by a percent or two by chance; KL is steadier. compare --windows 32 tells more."
+    )
 
 
 def number(row: Row, key: str) -> float | None:

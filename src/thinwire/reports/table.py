@@ -18,6 +18,7 @@ from thinwire.reports.rows import (
     as_seconds,
     as_times,
     bandwidths,
+    caution,
     family,
     in_order,
     is_single,
@@ -29,12 +30,16 @@ from thinwire.reports.rows import (
 SHOWN_MBPS = (10.0, 100.0)
 
 
-def comparison_table(rows: Sequence[Row], title: str | None = None, width: int = 100) -> Table:
+def comparison_table(
+    rows: Sequence[Row], title: str | None = None, width: int = 100, windows: int | None = None
+) -> Table:
     """The rows for a terminal; latencies at 10 and 100 Mbps (or the two lowest bandwidths there are).
 
     A terminal of less than 100 columns has room for the second of them only, one of less than 75 for none.
+    Below it stands what is real, what is predicted, and how far a perplexity over so many ``windows`` can be trusted.
     """
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=HONEST_NOTE)
+    notes = "\n".join(filter(None, (HONEST_NOTE, caution(windows))))
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=notes)
     table.caption_justify = "left"
     table.title_justify = "left"
     table.add_column("strategy", overflow="fold", min_width=16, max_width=32)
