@@ -1,4 +1,4 @@
-"""A small vision Transformer for Fashion-MNIST, from scratch, on the single device: what coded context starts from.
+"""A small vision Transformer for Fashion-MNIST, from scratch, on the single device: vit_fashion_mnist_in_place.py goes on from it.
 
 Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist.py
 Time:      45 to 75 minutes on one core, at 4 to 7 steps a second
@@ -15,7 +15,7 @@ from thinwire.training.session import Session
 
 CONFIG = ImageRun(
     session=Session(Path("runs/vit_fashion_mnist")),
-    out=Path("trained/vit-fashion-mnist"),
+    out=Path("trained/vit-fashion-mnist-shifted"),
     recipe=Recipe("single", devices=(1,), noise=0.0),
     optimiser=Optimiser(rate=2e-3, steps=18000, warmup=300),
     sizes=ImageModel(width=96, layers=5, heads=4, hidden=288, patch=7, stem=16),

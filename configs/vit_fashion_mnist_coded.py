@@ -12,6 +12,7 @@ Result:    91.31 % of the test images on four devices, 91.61 % on one
 
 from pathlib import Path
 
+from thinwire.data.augment import Augment
 from thinwire.training.image_run import ImageRun
 from thinwire.training.loop import Pace
 from thinwire.training.optimiser import Optimiser
@@ -24,5 +25,6 @@ CONFIG = ImageRun(
     start=Path("trained/vit-fashion-mnist"),
     recipe=Recipe("sequence:vq:groups=16:size=64:site=x", devices=(2, 4, 8), commitment=2e-4, noise=1.0),
     optimiser=Optimiser(rate=3e-4, steps=1000, warmup=50),
+    augment=Augment(flip=True),
     pace=Pace(batch=64, log_every=50, save_every=500, evaluate_every=0),
 )

@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
         )
     windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
     codecs_of = inputs.codecs_for(model, strategies, args.devices, None, args.seed, trained=artefact)
-    base = None if artefact is None or artefact.card.from_scratch else inputs.open_model(args.model)
+    base = trained.open_base(args.model, artefact)
     document: dict[str, Any] = {
         "model": model.name,
         "model_sha256": model.sha256,

@@ -136,6 +136,46 @@ def test_quality_is_against_the_trained_single_device_and_tells_the_base(place, 
     assert "was measured with model_sha256" in capsys.readouterr().err
 
 
+def test_adapters_beside_one_another_are_each_against_their_own_single_device_and_the_base(place, capsys):
+    folders = [train(place / "one"), train(place / "two", spec="sequence:int4")]
+    adapters_of = runpy.run_path(str(ROOT / "eval" / "adapters.py"))["run"]
+    quality = runpy.run_path(str(ROOT / "eval" / "quality.py"))["run"]
+    (place / "doc.md").write_text("<!-- adapters:begin -->\n<!-- adapters:end -->\n")
+    read = ["--tokens", "24", "--devices", "2", "--windows", "2"]
+    assert adapters_of(["--trained", ",".join(folders), *read, "--json", "all.json", "--docs", "doc.md"]) == 0
+    rows = json.loads((place / "all.json").read_text())["rows"]
+    assert [(row["folder"], row["strategy"]) for row in rows] == [("one", SPEC), ("two", "sequence:int4")]
+    for folder, row in zip(folders, rows, strict=True):
+        assert quality(["--trained", folder, *read, "--strategies", row["strategy"], "--json", "one.json"]) == 0
+        alone = json.loads((place / "one.json").read_text())["rows"][-1]
+        same = ("perplexity", "perplexity_ratio", "standard_error", "kl_to_single", "base_perplexity", "compression")
+        assert [row[name] for name in same] == [pytest.approx(alone[name], rel=1e-6) for name in same]
+        assert row["base_ratio"] == pytest.approx(row["perplexity"] / row["base_perplexity"])
+        assert row["single_perplexity"] == pytest.approx(row["perplexity"] / row["perplexity_ratio"])
+        assert row["base_standard_error"] > 0
+    assert rows[0]["single_perplexity"] != pytest.approx(rows[0]["base_perplexity"], rel=1e-3)
+    written = (place / "doc.md").read_text()
+    assert f"| one | `{SPEC}` |" in written
+    assert "python -m eval.adapters --trained" in written
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (lambda place: train(place / "two", from_scratch=True), "trained from scratch"),
+        (lambda place: train(place / "two", "shape:llama-tiny:layers=1"), "compare adapters of one model"),
+        (lambda place: train(place / "other" / "one"), "two folders are named one"),
+        (lambda place: "nowhere", "nowhere"),
+    ],
+)
+def test_adapters_that_do_not_compare(place, second, words, capsys):
+    (place / "other").mkdir()
+    folders = f"{train(place / 'one')},{second(place)}"
+    adapters_of = runpy.run_path(str(ROOT / "eval" / "adapters.py"))["run"]
+    assert entry.guarded(lambda: adapters_of(["--trained", folders, "--tokens", "24", "--devices", "2"])) == 2
+    assert words in capsys.readouterr().err
+
+
 @pytest.fixture
 def folders(place):
     """An adapter, weights from scratch, and what is neither."""

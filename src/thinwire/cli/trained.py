@@ -42,8 +42,20 @@ def open_model(name: str, artefact: Artefact | None) -> LoadedModel:
             f"--model {name} out."
         )
     keep_programs()
-    base = artefact.card.model if name == inputs.DEFAULT_MODEL else name
-    return trained_model(artefact, lambda: inputs.open_model(base))
+    return trained_model(artefact, lambda: _base_of(name, artefact))
+
+
+def open_base(name: str, artefact: Artefact | None) -> LoadedModel | None:
+    """The model as it was before an adapter changed it; None where nothing was trained, or from scratch.
+
+    Raises:
+        ThinwireError: it cannot be loaded.
+    """
+    return None if artefact is None or artefact.card.from_scratch else _base_of(name, artefact)
+
+
+def _base_of(name: str, artefact: Artefact) -> LoadedModel:
+    return inputs.open_model(artefact.card.model if name == inputs.DEFAULT_MODEL else name)
 
 
 def strategies(artefact: Artefact | None, usual: str) -> str:

@@ -131,3 +131,31 @@ def quality_rows(
             }
         )
     return rows
+
+
+def trained_row(model_dims: Any, strategy: Strategy, found: Found) -> dict[str, Any]:
+    """What training a model for a strategy came to: against its own single device, and against the model before.
+
+    The first leaves out what training has taught of the text, but forgives what the single device has lost by it; the
+    second does neither, so both are told.
+
+    Args:
+        found: of the trained model, with ``BASE``.
+    """
+    own = found[strategy.spec()]
+    figures = summarise(own)
+    # As if the base were this run's single device; divergence is of the trained one and left out.
+    pairs = zip(own, found[BASE], strict=True)
+    against = summarise([dataclasses.replace(one, nll_single=base.nll) for one, base in pairs])
+    bits = strategy.bits_per_token(model_dims)
+    return {
+        "strategy": strategy.spec(),
+        "bits_per_token_per_layer": bits,
+        "compression": 32 * model_dims.site_dim("kv") / bits if bits else math.inf,
+        **dataclasses.asdict(figures),
+        "single_perplexity": figures.perplexity / figures.perplexity_ratio,
+        "base_perplexity": summarise(found[BASE]).perplexity,
+        "base_ratio": against.perplexity_ratio,
+        "base_standard_error": against.standard_error,
+        "windows": len(own),
+    }
