@@ -52,6 +52,15 @@ KINDS = ",".join(
 )
 _QUALITY = "eval.quality --mesh"
 _RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights", "eval.ablate")
+# Adapters that were trained alike, for several codecs of about 120 bits: what is changed of the configuration.
+_ALIKE = {
+    "trained/smollm2-alike-balanced": "",
+    "trained/smollm2-alike-rvq": " --recipe.strategy sequence:rvq:groups=6:size=1024:stages=2",
+    "trained/smollm2-alike-paper": (
+        " --recipe.strategy sequence:vq:groups=12:size=1024:site=x --recipe.noise 1 --recipe.distil 0 "
+        "--recipe.commitment 1e-6"
+    ),
+}
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
     "rotations": f"{_QUALITY} --windows 32 --strategies {ROTATIONS}",
@@ -95,24 +104,26 @@ SECTIONS = {
         f"{_QUALITY} --trained trained/smollm2-balanced "
         f"--strategies sequence:balanced,sequence:balanced:halo=64,{HALF}:halo=64"
     ),
+    "adapters": f"eval.adapters --mesh --trained {','.join(_ALIKE)}",
 }
 _LEARN = "configs/smollm2_codebooks.py"
 CODEBOOKS = {"quality": _LEARN, "rotations": _LEARN, "halo": _LEARN, "parts": "configs/smollm2_parts.py"}
 # What a section needs, and what makes it; each of these may need another.
-_VIT, _VIT_16, _ADAPTER = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16", "trained/smollm2-balanced"
+_SHIFTED, _ADAPTER = "trained/vit-fashion-mnist-shifted", "trained/smollm2-balanced"
+_VIT, _VIT_16 = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16"
 _VIT_32, _VIT_1 = "trained/vit-fashion-mnist-g32", "trained/vit-fashion-mnist-g1"
 NEEDS = {
-    "accuracy": _VIT_16,
-    "accuracy-32": _VIT_32,
-    "accuracy-1": _VIT_1,
-    "ablation": _VIT,
-    "compressors-images": _VIT,
-    "compressors-trained": _VIT,
-    "flow-cut-images": _VIT,
-    "adapter": _ADAPTER,
-    **dict.fromkeys((_VIT_16, _VIT_32, _VIT_1), _VIT),
+    "accuracy": (_VIT_16,),
+    "accuracy-32": (_VIT_32,),
+    "accuracy-1": (_VIT_1,),
+    **dict.fromkeys(("ablation", "compressors-images", "compressors-trained", "flow-cut-images"), (_VIT,)),
+    "adapter": (_ADAPTER,),
+    "adapters": tuple(_ALIKE),
+    _VIT: (_SHIFTED,),
+    **dict.fromkeys((_VIT_16, _VIT_32, _VIT_1), (_VIT,)),
 }
 _CODED = "train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py"
+_LM = "train.lm_smollm2_adapter configs/lm_smollm2_adapter.py"
 
 
 def _four(name: str, codec: str) -> str:
@@ -122,11 +133,16 @@ def _four(name: str, codec: str) -> str:
 
 
 TRAINED = {
-    _VIT: "train.vit_fashion_mnist configs/vit_fashion_mnist.py",
+    _SHIFTED: "train.vit_fashion_mnist configs/vit_fashion_mnist.py",
+    _VIT: "train.vit_fashion_mnist configs/vit_fashion_mnist_in_place.py",
     _VIT_16: _CODED,
     _VIT_32: _four("vit-fashion-mnist-g32", "vq:groups=32:size=64"),
     _VIT_1: _four("vit-fashion-mnist-g1", "vq:groups=1:size=1024"),
-    _ADAPTER: "train.lm_smollm2_adapter configs/lm_smollm2_adapter.py",
+    _ADAPTER: _LM,
+    **{
+        out: f"{_LM} --optimiser.steps 24 --session.folder runs/{out.removeprefix('trained/')} --out {out}{changes}"
+        for out, changes in _ALIKE.items()
+    },
 }
 
 
@@ -165,14 +181,17 @@ def commands(name: str, docs: str, out: Path) -> list[list[str]]:
             return []
         measure.append("--resume")
     learn = ["-m", "train.codebooks", CODEBOOKS[name]] if name in CODEBOOKS and not place.exists() else None
-    return [*training(NEEDS.get(name)), *([learn] if learn else []), measure]
+    return [*training(*NEEDS.get(name, ())), *([learn] if learn else []), measure]
 
 
-def training(wanted: str | None) -> list[list[str]]:
-    """What makes a trained artefact, and first what that needs; nothing where it is there."""
-    if wanted is None or Path(wanted).exists():
-        return []
-    return [*training(NEEDS.get(wanted)), ["-m", *shlex.split(TRAINED[wanted])]]
+def training(*wanted: str) -> list[list[str]]:
+    """What makes trained artefacts, and first what each needs; nothing for those that are there."""
+    missing = [name for name in wanted if not Path(name).exists()]
+    return [
+        command
+        for name in missing
+        for command in (*training(*NEEDS.get(name, ())), ["-m", *shlex.split(TRAINED[name])])
+    ]
 
 
 if __name__ == "__main__":

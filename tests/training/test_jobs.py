@@ -68,6 +68,7 @@ def test_arguments_that_are_not_its_fields_end_the_job(config, arguments, capsys
     ("name", "kind", "module"),
     [
         ("vit_fashion_mnist", ImageRun, "train.vit_fashion_mnist"),
+        ("vit_fashion_mnist_in_place", ImageRun, "train.vit_fashion_mnist"),
         ("vit_fashion_mnist_coded", ImageRun, "train.vit_fashion_mnist"),
         ("lm_smollm2_adapter", TextRun, "train.lm_smollm2_adapter"),
         ("gpt2_small_from_scratch", TextRun, "train.gpt2_small_from_scratch"),
@@ -87,8 +88,9 @@ def test_results_train_what_they_need_first(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     docs = str(ROOT / "docs" / "results.md")
     assert results["run"](["--list", "--docs", docs, "--out", str(tmp_path), "--only", "accuracy"]) == 0
-    plain, coded, measure = capsys.readouterr().out.replace("\n", " ").split("python -m ")[1:]
-    assert plain.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist.py")
+    shifted, plain, coded, measure = capsys.readouterr().out.replace("\n", " ").split("python -m ")[1:]
+    assert shifted.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist.py")
+    assert plain.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist_in_place.py")
     assert coded.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py")
     assert measure.startswith("eval.accuracy --trained trained/vit-fashion-mnist-g16")
     (tmp_path / "trained" / "vit-fashion-mnist-g16").mkdir(parents=True)
