@@ -80,7 +80,7 @@ SECTIONS = {
     "compressors": "eval.codecs --windows 4 --plot docs/compressors.png",
     "loss": "eval.loss --windows 6 --draws 1 --plot docs/loss.png",
     "weights": "eval.weights --windows 4",
-    "accuracy": "eval.accuracy --trained trained/vit-fashion-mnist-g16 --devices 2,3,4,6,8",
+    "accuracy": "eval.accuracy --trained trained/vit-fashion-mnist-g16 --devices 2,3,4,5,6,7,8",
     "accuracy-32": "eval.accuracy --trained trained/vit-fashion-mnist-g32",
     "accuracy-1": "eval.accuracy --trained trained/vit-fashion-mnist-g1",
     "ablation": (
