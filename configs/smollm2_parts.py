@@ -12,6 +12,7 @@ CONFIG = CodebookRun(
     model="smollm2-135m",
     job=CalibrationJob(windows=24, rows=24576),
     strategies=(
+        "sequence:balanced",
         "sequence:balanced:layer0=coded",
         "sequence:balanced:rank=0",
         "sequence:balanced:below=0",

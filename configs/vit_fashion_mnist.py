@@ -1,4 +1,6 @@
-"""A small vision Transformer for Fashion-MNIST, from scratch, on the single device: vit_fashion_mnist_in_place.py goes on from it.
+"""A small vision Transformer for Fashion-MNIST, from scratch, on the single device.
+
+The first of three parts: vit_fashion_mnist_in_place.py and vit_fashion_mnist_erased.py go on from it.
 
 Command:   python -m train.vit_fashion_mnist configs/vit_fashion_mnist.py
 Time:      45 to 75 minutes on one core, at 4 to 7 steps a second

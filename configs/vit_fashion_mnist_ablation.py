@@ -18,6 +18,6 @@ CONFIG = ImageRun(
     start=Path("trained/vit-fashion-mnist"),
     recipe=Recipe("sequence:vq:groups=16:size=64:site=x", devices=(4,), commitment=2e-4, noise=1.0),
     optimiser=Optimiser(rate=4e-4, steps=400, warmup=30),
-    augment=Augment(flip=True),
+    augment=Augment(flip=True, erase=0.25),
     pace=Pace(batch=64, log_every=50, save_every=0, evaluate_every=0),
 )

@@ -1,4 +1,4 @@
-r"""The vision Transformer of vit_fashion_mnist.py trained on for coded context, as ASTRA is.
+r"""The vision Transformer of vit_fashion_mnist_erased.py trained on for coded context, as ASTRA is.
 
 Straight-through grouped VQ with EMA codebooks, a commitment loss, noise of the residual, a class token on every device;
 two, four or eight devices by turns, so that one artefact serves all of them.
@@ -25,6 +25,6 @@ CONFIG = ImageRun(
     start=Path("trained/vit-fashion-mnist"),
     recipe=Recipe("sequence:vq:groups=16:size=64:site=x", devices=(2, 4, 8), commitment=2e-4, noise=1.0),
     optimiser=Optimiser(rate=3e-4, steps=1000, warmup=50),
-    augment=Augment(flip=True),
+    augment=Augment(flip=True, erase=0.25),
     pace=Pace(batch=64, log_every=50, save_every=500, evaluate_every=0),
 )

@@ -26,6 +26,7 @@ from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import save_figure
 from thinwire.reports.sections import write_section
 from thinwire.training.ablation import VARIANTS, summary, variant
+from thinwire.training.artefact import read_card
 from thinwire.training.image_run import ImageRun, train_images
 from thinwire.training.jobs import read_config
 
@@ -36,7 +37,7 @@ def run(arguments: list[str]) -> int:
         prog="python -m eval.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="of the training that is varied")
-    parser.add_argument("--folder", required=True, metavar="DIR", help="where trainings run; emptied of each that ends")
+    parser.add_argument("--folder", required=True, metavar="DIR", help="where trainings run, each in an empty folder")
     parser.add_argument("--variants", default=",".join(VARIANTS), metavar="A,B,...", help="default: %(default)s")
     parser.add_argument("--seeds", default="0,1,2", metavar="S,...", help="default: 0,1,2")
     parser.add_argument("--steps", type=int, metavar="N", help="of every training (those of the configuration)")
@@ -51,22 +52,27 @@ def run(arguments: list[str]) -> int:
     config = read_config(ImageRun, [args.config], "python -m eval.ablate")
     names, seeds = args.variants.split(","), _seeds(args.seeds)
     planned = [(name, seed, _planned(config, name, seed, args)) for name in names for seed in seeds]
-    rows = _rows_of(args.json) if args.resume else []
-    done = {(row["variant"], row["seed"]) for row in rows}
     document = {
         "model": str(config.start),
+        "model_sha256": None if config.start is None else read_card(config.start).sha256,
         "config": args.config,
+        "settings": {f"{name}, seed {seed}": _settings(one) for name, seed, one in planned},
         **inputs.environment(shlex.join(["python", "-m", "eval.ablate", *(a for a in arguments if a != "--resume")])),
     }
+    done = _done(args.json, document, [(name, seed) for name, seed, _ in planned]) if args.resume else {}
+    wanted = [(name, seed) for name, seed, _ in planned]
+    in_order = lambda: [done[key] for key in wanted if key in done]
+    others = [row for key, row in done.items() if key not in wanted]  # kept in the file, not shown
     missing = [(name, seed, one) for name, seed, one in planned if (name, seed) not in done]
     with console.progress("training", len(missing)) as bar:
         for at, (name, seed, one) in enumerate(missing):
             bar.describe(f"{name}, seed {seed}")
             shutil.rmtree(one.session.folder, ignore_errors=True)
             made = train_images(one, document["command"])
-            rows.append({"variant": name, "seed": seed, **summary(one, made)})
-            write_json(args.json, {**document, "rows": rows})
+            done[name, seed] = {"variant": name, "seed": seed, **summary(one, made)}
+            write_json(args.json, {**document, "rows": [*in_order(), *others]})
             bar.update(at + 1)
+    rows = in_order()
     console.show(ablation_table(rows))
     if args.plot is not None:
         save_figure(ablation_plot(rows), args.plot)
@@ -100,10 +106,30 @@ def _seeds(text: str) -> list[int]:
         raise ThinwireError(f"--seeds {text}: {error}") from None
 
 
-def _rows_of(path: str) -> list[dict[str, Any]]:
+def _settings(config: ImageRun) -> str:
+    """All settings of a training but for where it is kept."""
+    place = Path()
+    session = dataclasses.replace(config.session, folder=place)
+    return repr(dataclasses.replace(config, session=session, out=place, start=None))
+
+
+def _done(path: str, document: dict[str, Any], planned: list[tuple[str, int]]) -> dict[tuple[str, int], dict[str, Any]]:
+    """What an earlier run has found of the trainings that are planned.
+
+    Raises:
+        ThinwireError: the file is none of this job's, or the model or a training's settings were others.
+    """
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
-        return [dict(row) for row in rows if {"variant", "seed", "accuracy"} <= row.keys()]
+        old = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = {(row["variant"], row["seed"]): dict(row) for row in old["rows"]}
+        if old["model_sha256"] != document["model_sha256"]:
+            raise ThinwireError(f"{path} is of other weights than {document['model']} holds now: start afresh.")
+        for name, seed in planned:
+            which = f"{name}, seed {seed}"
+            if (name, seed) in found and old["settings"][which] != document["settings"][which]:
+                raise ThinwireError(f"{path} has {which} of other settings than these: start afresh.")
+        document["settings"] = {**old["settings"], **document["settings"]}
+        return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ThinwireError(f"{path} is no result of eval.ablate ({error!r}): leave --resume out.") from error
 

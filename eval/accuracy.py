@@ -43,6 +43,8 @@ def run(arguments: list[str]) -> int:
     inputs.check_outputs(args.json, args.docs)
     inputs.check_section(args.docs, args.section)
     counts = _counts(args.devices)
+    if args.images < 0:
+        raise ThinwireError(f"--images {args.images} is no number of images; give 1 or more, or 0 for all.")
     trained = artefact.load(args.trained)
     model = artefact.trained_model(trained, lambda: inputs.open_model(trained.card.model))
     made_for = parse_strategy(trained.card.strategy)

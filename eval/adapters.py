@@ -8,6 +8,7 @@ compared, and against the base model's, so that what a training has cost or brou
 """
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -27,6 +28,9 @@ from thinwire.training import artefact
 from thinwire.training.artefact import Artefact
 from thinwire.wire.spmd import make_mesh
 
+# What must be the same for two runs to be one.
+SETTINGS = ("model_sha256", "devices", "tokens", "windows", "text", "seed")
+
 
 def run(arguments: list[str]) -> int:
     """Measures one after another, shows a table, writes JSON after each."""
@@ -41,6 +45,7 @@ def run(arguments: list[str]) -> int:
     inputs.add_seed(parser)
     parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every adapter")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that FILE holds already")
     inputs.add_docs(parser, "adapters")
     args = parser.parse_args(arguments)
     inputs.check_outputs(args.json, args.docs)
@@ -62,15 +67,20 @@ def run(arguments: list[str]) -> int:
         "devices": args.devices,
         "tokens": args.tokens,
         "text": inputs.source(base, args.text),
+        "windows": args.windows,
         "seed": args.seed,
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
-        **inputs.environment(shlex.join(["python", "-m", "eval.adapters", *arguments])),
+        **inputs.environment(shlex.join(["python", "-m", "eval.adapters", *(a for a in arguments if a != "--resume")])),
     }
+    done = _done(args.json, document) if args.resume else {}
     rows: list[dict[str, Any]] = []
     of_base: Found = {}
     where = make_mesh(args.devices) if args.mesh else args.devices
     for name, made in artefacts.items():
         strategy = parse_strategy(made.card.strategy)
+        if (known := done.get((made.card.sha256, made.card.strategy))) is not None:
+            rows.append({**known, "folder": name})
+            continue
         model = artefact.trained_model(made, lambda: base)
         with console.progress(f"reading, {name}", len(windows_WT)) as bar:
             codecs_of = lambda strategy, made=made: artefact.codecs(made, strategy)
@@ -81,11 +91,31 @@ def run(arguments: list[str]) -> int:
         rows.append({"folder": name, **trained_row(dims, strategy, found), **trained.facts(made)})
         if args.json is not None:
             write_json(args.json, {**document, "rows": rows})
+    if args.json is not None:
+        write_json(args.json, {**document, "rows": rows})
     title = f"{base.name}, {args.devices} devices, {len(windows_WT)} x {args.tokens} tokens of {document['text']}"
     console.show(adapters_table(rows, title))
     if args.docs is not None:
         write_section(args.docs, args.section, adapters_markdown({**document, "rows": rows}))
     return 0
+
+
+def _done(path: str | None, document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows that an earlier run with the same settings has found, by hash and strategy of what was trained.
+
+    Raises:
+        ThinwireError: there is no file, it is none of this job's, or its settings were others.
+    """
+    if path is None:
+        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
+    try:
+        old = json.loads(Path(path).read_text(encoding="utf-8"))
+        for key in SETTINGS:
+            if old[key] != document[key]:
+                raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
+        return {(row["trained"]["sha256"], row["trained"]["strategy"]): row for row in old["rows"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ThinwireError(f"{path} is no result of eval.adapters ({error!r}): start afresh.") from error
 
 
 def _of_one_base(folders: list[str]) -> dict[str, Artefact]:
@@ -99,7 +129,10 @@ def _of_one_base(folders: list[str]) -> dict[str, Artefact]:
         made = artefact.load(folder)
         first = next(iter(found.values()), made)
         if made.card.from_scratch:
-            raise ThinwireError(f"{folder} was trained from scratch and has no base model; use eval.quality --trained.")
+            raise ThinwireError(
+                f"{folder} was trained from scratch and has no base model; use eval.quality --trained for text, "
+                "eval.accuracy for images."
+            )
         if isinstance(parse_strategy(made.card.strategy), Single):
             raise ThinwireError(f"{folder} was trained for {made.card.strategy} and codes nothing; leave it out.")
         if made.card.model_sha256 != first.card.model_sha256:

@@ -84,7 +84,8 @@ def run(arguments: list[str]) -> int:
             dims, args.tokens, args.devices, shares_of(args.split, strategy, dims, args.tokens, args.devices)
         )
     windows_WT = inputs.open_windows(model, args.text, "test", args.tokens, args.windows, args.seed)
-    codecs_of = inputs.codecs_for(model, strategies, args.devices, None, args.seed, trained=artefact)
+    job = inputs.study_job(args.seed)
+    codecs_of = inputs.codecs_for(model, strategies, args.devices, None, args.seed, trained=artefact, job=job)
     base = trained.open_base(args.model, artefact)
     document: dict[str, Any] = {
         "model": model.name,
@@ -98,7 +99,7 @@ def run(arguments: list[str]) -> int:
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
         **inputs.environment(shlex.join(["python", "-m", "eval.quality", *(a for a in arguments if a != "--resume")])),
     }
-    done = read_done(args.json, document) if args.resume else {}
+    done = read_done(args.json, document, len(windows_WT)) if args.resume else {}
 
     def save(found: Found) -> None:
         if args.json is not None:
@@ -142,8 +143,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
 
 
-def read_done(path: str | None, document: dict[str, Any]) -> Found:
-    """What an earlier run with the same settings has found.
+def read_done(path: str | None, document: dict[str, Any], windows: int) -> Found:
+    """What an earlier run with the same settings has found of the first windows.
 
     Raises:
         ThinwireError: there is no file, it is none of this job's, or its settings were others.
@@ -155,7 +156,7 @@ def read_done(path: str | None, document: dict[str, Any]) -> Found:
         for key in SETTINGS:
             if old[key] != document[key]:
                 raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
-        return {spec: list(itertools.starmap(Distance, rows)) for spec, rows in old["distances"].items()}
+        return {spec: list(itertools.starmap(Distance, rows[:windows])) for spec, rows in old["distances"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ThinwireError(f"{path} is no result of eval.quality ({error!r}): start afresh.") from error
 

@@ -10,14 +10,20 @@ missing below trained/ are trained first, which takes an hour or so each.
 """
 
 import argparse
+import json
+import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from thinwire.cli import console, inputs, main
 from thinwire.errors import ThinwireError
+from thinwire.training.artefact import read_card
+from thinwire.training.checkpoints import latest
 
+ROOT = Path(__file__).parents[1]
 PRESETS = "sequence:quality,sequence:balanced,sequence:extreme"
 PARTS = (
     "sequence:balanced",
@@ -51,7 +57,15 @@ KINDS = ",".join(
     )
 )
 _QUALITY = "eval.quality --mesh"
-_RESUMABLE = ("eval.quality", "eval.flow_cut", "eval.codecs", "eval.loss", "eval.weights", "eval.ablate")
+_RESUMABLE = (
+    "eval.quality",
+    "eval.flow_cut",
+    "eval.codecs",
+    "eval.loss",
+    "eval.weights",
+    "eval.ablate",
+    "eval.adapters",
+)
 # Adapters that were trained alike, for several codecs of about 120 bits: what is changed of the configuration.
 _ALIKE = {
     "trained/smollm2-alike-balanced": "",
@@ -109,7 +123,8 @@ SECTIONS = {
 _LEARN = "configs/smollm2_codebooks.py"
 CODEBOOKS = {"quality": _LEARN, "rotations": _LEARN, "halo": _LEARN, "parts": "configs/smollm2_parts.py"}
 # What a section needs, and what makes it; each of these may need another.
-_SHIFTED, _ADAPTER = "trained/vit-fashion-mnist-shifted", "trained/smollm2-balanced"
+_SHIFTED, _IN_PLACE = "trained/vit-fashion-mnist-shifted", "trained/vit-fashion-mnist-in-place"
+_ADAPTER = "trained/smollm2-balanced"
 _VIT, _VIT_16 = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16"
 _VIT_32, _VIT_1 = "trained/vit-fashion-mnist-g32", "trained/vit-fashion-mnist-g1"
 NEEDS = {
@@ -119,7 +134,8 @@ NEEDS = {
     **dict.fromkeys(("ablation", "compressors-images", "compressors-trained", "flow-cut-images"), (_VIT,)),
     "adapter": (_ADAPTER,),
     "adapters": tuple(_ALIKE),
-    _VIT: (_SHIFTED,),
+    _VIT: (_IN_PLACE,),
+    _IN_PLACE: (_SHIFTED,),
     **dict.fromkeys((_VIT_16, _VIT_32, _VIT_1), (_VIT,)),
 }
 _CODED = "train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py"
@@ -134,7 +150,8 @@ def _four(name: str, codec: str) -> str:
 
 TRAINED = {
     _SHIFTED: "train.vit_fashion_mnist configs/vit_fashion_mnist.py",
-    _VIT: "train.vit_fashion_mnist configs/vit_fashion_mnist_in_place.py",
+    _IN_PLACE: "train.vit_fashion_mnist configs/vit_fashion_mnist_in_place.py",
+    _VIT: "train.vit_fashion_mnist configs/vit_fashion_mnist_erased.py",
     _VIT_16: _CODED,
     _VIT_32: _four("vit-fashion-mnist-g32", "vq:groups=32:size=64"),
     _VIT_1: _four("vit-fashion-mnist-g1", "vq:groups=1:size=1024"),
@@ -163,6 +180,7 @@ def run(arguments: list[str]) -> int:
         if name not in SECTIONS:
             raise ThinwireError(f"there is no section {name!r}; there are {', '.join(SECTIONS)}.")
         inputs.check_section(args.docs, name)
+    inputs.check_outputs(f"{args.out}/any.json")
     Path(args.out).mkdir(parents=True, exist_ok=True)
     for name in names:
         for command in commands(name, args.docs, Path(args.out)):
@@ -176,22 +194,42 @@ def commands(name: str, docs: str, out: Path) -> list[list[str]]:
     """What makes a section, without what is done already."""
     place = out / f"{name}.json"
     measure = ["-m", *shlex.split(SECTIONS[name]), "--docs", docs, "--section", name, "--json", str(place)]
-    if place.exists():
-        if not SECTIONS[name].startswith(_RESUMABLE):
+    done = _done(place, NEEDS.get(name, ()))
+    if done is not None:
+        if SECTIONS[name].startswith(_RESUMABLE):
+            measure.append("--resume")
+        elif done.get("command") == shlex.join(["python", *measure]):
             return []
-        measure.append("--resume")
-    learn = ["-m", "train.codebooks", CODEBOOKS[name]] if name in CODEBOOKS and not place.exists() else None
+    learn = ["-m", "train.codebooks", CODEBOOKS[name]] if name in CODEBOOKS and done is None else None
     return [*training(*NEEDS.get(name, ())), *([learn] if learn else []), measure]
 
 
+def _done(place: Path, needed: tuple[str, ...]) -> dict[str, Any] | None:
+    """What an earlier run has kept; None where there is nothing, or what it measured has been trained anew since."""
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if len(needed) == 1 and (not Path(needed[0]).exists() or found.get("model_sha256") != read_card(needed[0]).sha256):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def training(*wanted: str) -> list[list[str]]:
-    """What makes trained artefacts, and first what each needs; nothing for those that are there."""
+    """What makes trained artefacts, and first what each needs; nothing for those that are there.
+
+    A training that was broken off goes on.
+    """
     missing = [name for name in wanted if not Path(name).exists()]
-    return [
-        command
-        for name in missing
-        for command in (*training(*NEEDS.get(name, ())), ["-m", *shlex.split(TRAINED[name])])
-    ]
+    return [command for name in missing for command in (*training(*NEEDS.get(name, ())), _train(name))]
+
+
+def _train(name: str) -> list[str]:
+    command = ["-m", *shlex.split(TRAINED[name])]
+    config = runpy.run_path(str(ROOT / command[2]))["CONFIG"]
+    given = command[command.index("--session.folder") + 1] if "--session.folder" in command else None
+    folder = given or config.session.folder
+    return [*command, "--session.resume"] if latest(folder) is not None else command
 
 
 if __name__ == "__main__":

@@ -80,11 +80,13 @@ def test_run_goes_on_by_the_strategy_that_was_trained(place, model, capsys):
     assert json.loads((place / "again.json").read_text())["text"] == told["text"]
 
 
-def test_a_model_from_scratch_needs_no_other(place):
+def test_a_model_from_scratch_needs_no_other_and_reads_the_bytes_of_a_text(place, text):
     folder = train(place / "art", from_scratch=True)
-    assert main(["compare", "--tokens", "24", "--devices", "2", "--trained", folder, "--json", "rows.json"]) == 0
+    read = ["--tokens", "24", "--devices", "2", "--text", text, "--json", "rows.json"]
+    assert main(["compare", *read, "--trained", folder]) == 0
     document = json.loads((place / "rows.json").read_text())
     assert (document["model"], document["trained"]["kind"]) == (SHAPE, "weights")
+    assert document["prompt_source"] == f"{text}, held-out part"
 
 
 def test_bench_predicts_and_its_hosts_open_the_trained_model(place):
@@ -130,6 +132,9 @@ def test_quality_is_against_the_trained_single_device_and_tells_the_base(place, 
 
     assert quality([*options, "--json", "rows.json", "--resume"]) == 0  # nothing is left to do
     assert json.loads((place / "rows.json").read_text())["rows"] == document["rows"]
+    fewer = [*options[:-6], "--windows", "1", *options[-4:], "--json", "rows.json", "--resume"]
+    assert quality(fewer) == 0
+    assert {row["windows"] for row in json.loads((place / "rows.json").read_text())["rows"]} == {1}
     capsys.readouterr()
     untrained = [*SMALL, "--windows", "2", "--strategies", "sequence:float32", "--json", "rows.json", "--resume"]
     assert entry.guarded(lambda: quality(untrained)) == 2
@@ -154,6 +159,15 @@ def test_adapters_beside_one_another_are_each_against_their_own_single_device_an
         assert row["single_perplexity"] == pytest.approx(row["perplexity"] / row["perplexity_ratio"])
         assert row["base_standard_error"] > 0
     assert rows[0]["single_perplexity"] != pytest.approx(rows[0]["base_perplexity"], rel=1e-3)
+    before = json.loads((place / "all.json").read_text())
+    more = [*folders, train(place / "three", spec="sequence:int8")]
+    assert adapters_of(["--trained", ",".join(more), *read, "--json", "all.json", "--resume"]) == 0
+    assert json.loads((place / "all.json").read_text())["rows"][:2] == before["rows"]
+    assert [row["folder"] for row in json.loads((place / "all.json").read_text())["rows"]] == ["one", "two", "three"]
+    other = [*read[:-1], "1", "--json", "all.json", "--resume"]
+    capsys.readouterr()
+    assert entry.guarded(lambda: adapters_of(["--trained", folders[0], *other])) == 2
+    assert "was measured with windows 2, not 1" in capsys.readouterr().err
     written = (place / "doc.md").read_text()
     assert f"| one | `{SPEC}` |" in written
     assert "python -m eval.adapters --trained" in written

@@ -30,6 +30,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THINWIRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(inputs, "CalibrationJob", functools.partial(CalibrationJob, windows=6, window=32, rows=120))
+    monkeypatch.setattr(inputs, "study_job", lambda seed: CalibrationJob(windows=6, window=32, rows=120, seed=seed))
     return tmp_path
 
 

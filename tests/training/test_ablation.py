@@ -49,6 +49,7 @@ def test_changes_are_made_in_their_order():
         ("noise=0/", "no variant ''"),
         ("sequence:nonsense:groups=2", "nonsense"),
         ("ring:int8", "not trained"),
+        ("sequence:int8:site=kv/groups=32", "has no groups to change; leave that out"),
     ],
 )
 def test_what_is_no_variant(name, said):

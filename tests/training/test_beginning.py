@@ -74,6 +74,7 @@ def test_weights_from_scratch_are_gone_on_with(tmp_path):
     begun = beginning.beginning(Asked(start=tmp_path / "left", train="weights"), none)
     same(computed(begun), model.params)
     assert begun.scratch
+    assert begun.before.command == "make it"
     with pytest.raises(ThinwireError, match="train=weights"):
         beginning.beginning(Asked(start=tmp_path / "left"), none)
 

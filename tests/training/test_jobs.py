@@ -1,6 +1,9 @@
 """The jobs under train/ and eval/, as a user starts them but in this process, and the configurations they read."""
 
+import json
 import runpy
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,7 @@ def test_arguments_that_are_not_its_fields_end_the_job(config, arguments, capsys
     [
         ("vit_fashion_mnist", ImageRun, "train.vit_fashion_mnist"),
         ("vit_fashion_mnist_in_place", ImageRun, "train.vit_fashion_mnist"),
+        ("vit_fashion_mnist_erased", ImageRun, "train.vit_fashion_mnist"),
         ("vit_fashion_mnist_coded", ImageRun, "train.vit_fashion_mnist"),
         ("lm_smollm2_adapter", TextRun, "train.lm_smollm2_adapter"),
         ("gpt2_small_from_scratch", TextRun, "train.gpt2_small_from_scratch"),
@@ -80,7 +84,6 @@ def test_configurations_of_training_are_sound(name, kind, module):
     config = read_config(kind, [str(path), "--recipe.devices", "1", "2"] if "coded" in name else [str(path)], "prog")
     assert f"python -m {module} configs/{name}.py" in path.read_text()
     assert config.recipe.devices == ((1, 2) if "coded" in name else config.recipe.devices)
-    assert config.recipe.learns == config.recipe.parsed().codec.learns
 
 
 def test_results_train_what_they_need_first(tmp_path, monkeypatch, capsys):
@@ -88,14 +91,25 @@ def test_results_train_what_they_need_first(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     docs = str(ROOT / "docs" / "results.md")
     assert results["run"](["--list", "--docs", docs, "--out", str(tmp_path), "--only", "accuracy"]) == 0
-    shifted, plain, coded, measure = capsys.readouterr().out.replace("\n", " ").split("python -m ")[1:]
+    shifted, in_place, erased, coded, measure = capsys.readouterr().out.replace("\n", " ").split("python -m ")[1:]
     assert shifted.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist.py")
-    assert plain.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist_in_place.py")
+    assert in_place.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist_in_place.py")
+    assert erased.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist_erased.py")
     assert coded.startswith("train.vit_fashion_mnist configs/vit_fashion_mnist_coded.py")
     assert measure.startswith("eval.accuracy --trained trained/vit-fashion-mnist-g16")
-    (tmp_path / "trained" / "vit-fashion-mnist-g16").mkdir(parents=True)
+    (tmp_path / "runs" / "vit_fashion_mnist" / "step-000000003").mkdir(parents=True)
+    ((first, *_), *_) = [results["training"]("trained/vit-fashion-mnist-shifted")]
+    assert first[-1] == "--session.resume"  # it goes on
+    shutil.copytree(ROOT / "trained" / "vit-fashion-mnist-g16", tmp_path / "trained" / "vit-fashion-mnist-g16")
     assert results["run"](["--list", "--docs", docs, "--out", str(tmp_path), "--only", "accuracy"]) == 0
     assert "train." not in capsys.readouterr().out
+    # What was measured of weights that have been trained anew since is measured again.
+    (command,) = results["commands"]("accuracy", docs, tmp_path)
+    card = json.loads((tmp_path / "trained" / "vit-fashion-mnist-g16" / "card.json").read_text())
+    for sha256, wanted in ((card["sha256"], []), ("0" * 64, [command])):
+        found = {"command": shlex.join(["python", *command]), "model_sha256": sha256}
+        (tmp_path / "accuracy.json").write_text(json.dumps(found))
+        assert results["commands"]("accuracy", docs, tmp_path) == wanted
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*codebooks*.py")), ids=lambda path: path.name)
@@ -155,15 +169,19 @@ def test_results_lists_and_skips_what_is_there(tmp_path, capsys):
     results = job("eval/results.py")
     docs = str(ROOT / "docs" / "results.md")
     (tmp_path / "short.json").write_text("{}")
-    (tmp_path / "embeddings.json").write_text("{}")
     options = ["--list", "--docs", docs, "--out", str(tmp_path)]
-    assert results["run"]([*options, "--only", "quality,short,embeddings"]) == 0
+    assert results["run"]([*options, "--only", "quality,short"]) == 0
     learn, quality, short = capsys.readouterr().out.replace("\n", " ").split("python -m ")[1:]
     assert learn.startswith("train.codebooks configs/smollm2_codebooks.py")
     assert quality.startswith("eval.quality --mesh --windows 32")
     assert "--resume" not in quality
     assert "--tokens 256" in short
     assert "--resume" in short
+    (embeddings,) = results["commands"]("embeddings", docs, tmp_path)
+    (tmp_path / "embeddings.json").write_text(json.dumps({"command": shlex.join(["python", *embeddings])}))
+    assert results["commands"]("embeddings", docs, tmp_path) == []
+    (tmp_path / "embeddings.json").write_text(json.dumps({"command": "python -m eval.embeddings --windows 1"}))
+    assert results["commands"]("embeddings", docs, tmp_path) == [embeddings]  # it was another one
 
     assert main.guarded(lambda: results["run"]([*options, "--only", "qualty"])) == 2
     assert "no section 'qualty'" in capsys.readouterr().err

@@ -142,6 +142,17 @@ def test_one_thing_is_changed_at_a_time(bright_quarters, from_scratch, tmp_path,
     assert "class_tokens=one" in rows[-1]["strategy"]
     with pytest.raises(ThinwireError, match="no variant 'nonsense'"):
         ablate.run([*common, "--variants", "nonsense"])
+    # What is not asked for is kept in the file, and not taken for what is.
+    (tmp_path / "doc.md").write_text("<!-- ablation:begin -->\n<!-- ablation:end -->\n")
+    asked = ["--variants", "one-class-token", "--docs", str(tmp_path / "doc.md"), "--resume"]
+    assert ablate.run([*common, *asked]) == 0
+    assert sorted(map(str, json.loads(out.read_text())["rows"])) == sorted(map(str, rows))
+    assert "| as-configured |" not in (tmp_path / "doc.md").read_text()
+    with pytest.raises(ThinwireError, match="one-class-token, seed 0 of other settings than these: start afresh"):
+        ablate.run([*common, "--variants", "one-class-token", "--resume", "--steps", "3"])
+    out.write_text(json.dumps({**json.loads(out.read_text()), "model_sha256": "0" * 64}))
+    with pytest.raises(ThinwireError, match="is of other weights than"):
+        ablate.run([*common, *asked])
 
 
 @pytest.mark.thorough
@@ -165,7 +176,11 @@ def test_a_run_is_spread_over_all_devices_and_goes_on_on_one(bright_quarters, fr
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"held_out": 0}, "cannot be held out"),
+        ({"held_out": 0}, "held_out is 0; use 1 or more"),
+        ({"held_out": 300}, "cannot be held out"),
+        ({"calibration": 0}, "calibration is 0; use 1 or more"),
+        ({"seed": -1}, "seed is -1; use 0 or more"),
+        ({"tests": -5}, "tests is -5"),
         ({"sizes": ImageModel(width=15, heads=2)}, "use numbers that divide"),
         ({"train": "adapter"}, "train=weights"),
         ({"model": "shape:vit-base"}, "tells 0 classes apart in images of 3 colours and .* 4 in 1"),
@@ -208,5 +223,39 @@ def test_text_is_learnt_from_scratch_and_then_with_coded_context(tmp_path):
     start = {"start": tmp_path / "plain" / "trained", "recipe": recipe}
     coded = train_text(text_run(text, tmp_path / "coded", **start), "train it on")
     assert 0.9 < coded.card.figures["held-out perplexity_ratio"] < 1.5
+    assert coded.card.data["went on from"] == {"identity": plain.card.sha256, "commands": ["train it"]}
+    model = artefact.from_scratch(coded)  # which reads the bytes of a text
+    assert model.tokenizer is not None
+    assert model.tokenizer.decode(model.tokenizer.encode("ein Gruß")) == "ein Gruß"
+    manifest = json.loads((tmp_path / "coded" / "run" / "codebooks-at-the-start" / "manifest.json").read_text())
+    assert manifest["data"]["job"]["window"] == 32
     with pytest.raises(ThinwireError, match=r"no base model .* train=weights"):
         train_text(text_run(text, tmp_path / "other", train="adapter"), "train it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tokens": 0}, "tokens is 0; use 2 or more"),
+        ({"seed": -1}, "seed is -1; use 0 or more"),
+        ({"held_out": 0}, "held_out is 0; use 1 or more"),
+        ({"windows": -1}, "windows is -1; use 0 or more"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path, changes, said):
+    with pytest.raises(ThinwireError, match=said):
+        text_run("text.txt", tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ImageModel(layers=0), "layers is 0; use 1 or more"),
+        (lambda: ImageModel(stem=-3), "stem is -3; use 0 or more"),
+        (lambda: TextModel(layers=0), "layers is 0; use 1 or more"),
+        (lambda: CalibrationJob(windows=0), "windows is 0; use 1 or more"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(make, said):
+    with pytest.raises(ThinwireError, match=said):
+        make()

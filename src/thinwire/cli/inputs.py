@@ -216,6 +216,11 @@ def source(model: LoadedModel, text: str) -> str:
     return "random token ids" if model.tokenizer is None else text
 
 
+def study_job(seed: int) -> CalibrationJob:
+    """What codebooks of studies are learnt from; the same for all, and half as much again as of other commands."""
+    return CalibrationJob(windows=24, rows=24576, seed=seed)
+
+
 def codecs_for(
     model: LoadedModel,
     strategies: list[Strategy],
@@ -224,11 +229,13 @@ def codecs_for(
     seed: int,
     window: int | None = None,
     trained: Artefact | None = None,
+    job: CalibrationJob | None = None,
 ) -> Callable[[Strategy], Codecs]:
     """Loads the codebooks that the strategies need, and learns those that nobody has learnt yet.
 
     Those are learnt from windows of ``window`` tokens; by default as long as the model reads. What ``model`` was
-    ``trained`` with comes with codebooks for its own codec.
+    ``trained`` with comes with codebooks for its own codec. A ``job`` says from how much text all of them must have
+    been learnt at least, so that a comparison is of codecs and not of texts: those of less are learnt again.
 
     Raises:
         ThinwireError: ``folder`` has codebooks that do not fit, or several strategies need different ones.
@@ -241,6 +248,7 @@ def codecs_for(
         raise ThinwireError(f"--codebooks is one set and {names} need different ones; compare them one by one.")
     found: dict[Path, Codecs] = {}
     missing: dict[Path, Strategy] = {}
+    wanted = (job or CalibrationJob(seed=seed)).within(window or FAMILIES[model.family].dims(model.config).context)
     for strategy, place in places.items():
         path = place if folder is None else Path(folder)
         if folder is None and not path.exists():
@@ -251,12 +259,17 @@ def codecs_for(
             check(saved.manifest, model, strategy, devices)
         except ThinwireError as error:
             raise ThinwireError(f"{path}: {error}") from error
+        if folder is None and job is not None and saved.manifest.data.get("tokens", 0) < wanted.windows * wanted.window:
+            missing.setdefault(place, strategy)
+            continue
         found[place] = saved.arrays
     if missing:
         names, text = ", ".join(s.spec() for s in missing.values()), source(model, DEFAULT_TEXT)
-        console.remark(f"no codebooks yet for {names}: learning them now from {text} (once; they are cached)")
-        job = CalibrationJob(seed=seed).within(window or FAMILIES[model.family].dims(model.config).context)
-        learnt = calibrate(model, list(missing.values()), devices, job, DEFAULT_TEXT)
+        of_so_much = "" if job is None else f" from {wanted.windows} windows"
+        console.remark(
+            f"no codebooks yet{of_so_much} for {names}: learning them now from {text} (once; they are cached)"
+        )
+        learnt = calibrate(model, list(missing.values()), devices, wanted, DEFAULT_TEXT)
         found |= {place: learnt[strategy].arrays for place, strategy in missing.items()}
     own = {} if trained is None else trained.codecs
     return lambda strategy: own if strategy in served else found[places[strategy]] if strategy in places else {}

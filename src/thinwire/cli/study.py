@@ -118,7 +118,7 @@ def _is_of(artefact: Artefact, strategy: Strategy) -> bool:
 
 def _open_codecs(model: LoadedModel, strategies, args: argparse.Namespace, reading: Reading):
     if not reading.images:
-        return inputs.codecs_for(model, list(strategies), 1, None, args.seed)
+        return inputs.codecs_for(model, list(strategies), 1, None, args.seed, job=inputs.study_job(args.seed))
 
     def place_for(strategy: Strategy) -> Path:
         place = codebook_path(model, strategy, 1)

@@ -20,7 +20,7 @@ COLUMNS = (
     "of the base",
     "± s.e.",
 )
-_LEFT = ("folder", "strategy")
+_LEFT = ("trained", "strategy")
 Row = Mapping[str, Any]
 
 

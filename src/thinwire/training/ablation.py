@@ -23,6 +23,8 @@ def _strategy(**changes: Any) -> Change:
         of_codec = {k: v for k, v in changes.items() if k in {f.name for f in dataclasses.fields(strategy.codec)}}
         codec = dataclasses.replace(strategy.codec, **of_codec)
         others = {k: v for k, v in changes.items() if k not in of_codec}
+        if unknown := others.keys() - {f.name for f in dataclasses.fields(strategy)}:
+            raise ThinwireError(f"{recipe.strategy} has no {', '.join(sorted(unknown))} to change; leave that out.")
         return dataclasses.replace(recipe, strategy=dataclasses.replace(strategy, codec=codec, **others).spec())
 
     return change

@@ -35,6 +35,7 @@ from thinwire.training import adapters
 from thinwire.training.card import ADAPTER, Card, config_of, lora_of
 from thinwire.training.model_card import model_card
 from thinwire.training.named_arrays import flat, read, tree
+from thinwire.weights.byte_tokenizer import ByteTokenizer
 from thinwire.weights.cache import sha256_file
 from thinwire.weights.load import LoadedModel, load_model
 
@@ -238,7 +239,7 @@ def apply(artefact: Artefact, model: LoadedModel) -> LoadedModel:
 
 
 def from_scratch(artefact: Artefact) -> LoadedModel:
-    """The model of weights that need no base model; it has no tokenizer.
+    """The model of weights that need no base model; one that reads 256 tokens reads the bytes of a text.
 
     Raises:
         ThinwireError: the artefact has a base model.
@@ -248,7 +249,11 @@ def from_scratch(artefact: Artefact) -> LoadedModel:
         raise ThinwireError(
             f"What was trained is a part of {card.model}: load that model and apply the artefact to it."
         )
-    return _trained(artefact)
+    model = _trained(artefact)
+    dims = _dims(card)
+    if dims.language and dims.vocab == ByteTokenizer.vocab:
+        return dataclasses.replace(model, tokenizer=ByteTokenizer())
+    return model
 
 
 def trained_model(artefact: Artefact, base: Callable[[], LoadedModel]) -> LoadedModel:

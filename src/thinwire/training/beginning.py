@@ -14,7 +14,7 @@ from thinwire.training import artefact
 from thinwire.training.adapters import LoRA
 from thinwire.training.artefact import Artefact
 from thinwire.training.averages import after_training
-from thinwire.training.card import lora_of
+from thinwire.training.card import BEFORE, Card, lora_of, went_on_from
 from thinwire.training.train_state import TrainState
 from thinwire.training.trainable import Trainable, everything, low_rank, nothing
 from thinwire.weights.load import LoadedModel, load_model
@@ -63,6 +63,7 @@ class Beginning:
         part: what of it is trained.
         lora: the settings of the adapter, if one is trained.
         scratch: whether the base model's weights do not matter.
+        before: the card of the artefact that it goes on from, if it does.
     """
 
     model: LoadedModel
@@ -70,6 +71,7 @@ class Beginning:
     part: Trainable
     lora: LoRA | None = None
     scratch: bool = False
+    before: Card | None = None
 
     def save(
         self, out: Path, state: TrainState, strategy: Strategy, data: Mapping[str, Any], seed: int, command: str,
@@ -77,6 +79,7 @@ class Beginning:
     ) -> Artefact:  # fmt: skip
         """Saves what was trained: an adapter with its codebooks, or all weights with them."""
         codecs = jax.tree.map(np.asarray, after_training(strategy.codec, state.arrays))
+        data = {**data, **({} if self.before is None else {BEFORE: went_on_from(self.before)})}
         card = artefact.describe(self.base, strategy, self.lora, data, seed, command, figures, self.scratch)
         trained = state.params["model"]
         kept = trained if self.lora else self.part.merge(trained, self.part.frozen)
@@ -110,12 +113,12 @@ def _go_on(folder: Path, train: Part) -> Beginning:
     lora = lora_of(found.card)
     if found.card.from_scratch:
         model = artefact.from_scratch(found)
-        return Beginning(model, model, _whole(train, model), scratch=True)
+        return Beginning(model, model, _whole(train, model), scratch=True, before=found.card)
     base = load_model(found.card.model)
     model = artefact.apply(found, base)
     if train == "adapter" and lora is not None:
-        return Beginning(model, base, low_rank(base, lora, start=found.arrays), lora)
-    return Beginning(model, base, _whole(train, model))
+        return Beginning(model, base, low_rank(base, lora, start=found.arrays), lora, before=found.card)
+    return Beginning(model, base, _whole(train, model), before=found.card)
 
 
 def _whole(train: Part, model: LoadedModel) -> Trainable:

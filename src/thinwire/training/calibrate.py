@@ -21,6 +21,7 @@ from thinwire.training import quantisers
 from thinwire.training.predictive import embed_history, learn_layers, shared_projection
 from thinwire.training.samples import HISTORY, POSITION, WEIGHT, Samples, Windows, sample_sites
 from thinwire.training.sensitivity import SITE, sensitivity
+from thinwire.training.settings import check_least
 from thinwire.training.unfinished import Once, Unfinished
 from thinwire.weights.cache import cache_dir
 from thinwire.weights.load import LoadedModel
@@ -43,6 +44,10 @@ class CalibrationJob:
     window: int = 1024  # tokens of a window
     rows: int = 16384  # rows a layer that codebooks are learnt from
     seed: int = 0
+
+    def __post_init__(self):
+        """Checks the numbers."""
+        check_least(self, windows=1, window=2, rows=1, seed=0)
 
     def within(self, context: int) -> "CalibrationJob":
         """The same amount of text in windows that a model of this context can read."""

@@ -16,6 +16,7 @@ from thinwire.training.adapters import LoRA
 
 FORMAT = 1
 ADAPTER, WEIGHTS = "adapter", "weights"
+BEFORE = "went on from"  # where a card's data tell of an earlier training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,3 +138,9 @@ def lora_of(card: Card) -> LoRA | None:
         return LoRA(rank, float(alpha), tuple(targets))  # type: ignore[arg-type]
     except ThinwireError as error:
         raise ValueError(f"its 'lora' cannot be ({error})") from error
+
+
+def went_on_from(before: Card) -> dict[str, Any]:
+    """What the card of a training tells of the one that it went on from: its identity, and all commands up to it."""
+    earlier = before.data.get(BEFORE, {}).get("commands", [])
+    return {"identity": before.sha256, "commands": [*earlier, before.command]}

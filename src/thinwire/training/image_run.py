@@ -32,6 +32,7 @@ from thinwire.training.optimiser import Optimiser
 from thinwire.training.place import Spread, place_of
 from thinwire.training.recipe import Recipe
 from thinwire.training.session import Session, run_session
+from thinwire.training.settings import Dtype, check_least
 from thinwire.training.step import Setup, start_state, trained_model
 from thinwire.training.tasks import Classify
 from thinwire.training.train_state import TrainState
@@ -51,6 +52,10 @@ class ImageModel:
     patch: int = 4
     side: int = 28  # of images, with black around smaller ones
     stem: int = 0  # channels of the first of two convolutions before the patches' embedding; 0 for none
+
+    def __post_init__(self):
+        """Checks the numbers."""
+        check_least(self, width=1, layers=1, heads=1, hidden=1, patch=1, side=1, stem=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +96,15 @@ class ImageRun:
     smoothing: float = 0.1
     calibration: int = 400
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(batch=128, save_every=500, evaluate_every=500))
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     remat: bool = False
     spread: Spread = ""
     seed: int = 0
     tests: int = 0
+
+    def __post_init__(self):
+        """Checks the numbers."""
+        check_least(self, images=0, held_out=1, calibration=1, seed=0, tests=0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from typing import Any
 from thinwire.models.families import FAMILIES
 from thinwire.strategies import Single, parse_strategy
 from thinwire.training.adapters import TOP
-from thinwire.training.card import Card, config_of
+from thinwire.training.card import BEFORE, Card, config_of
 
 _CODED = (
     "Several devices read one sequence: each keeps its own tokens exact and sees the others' through a codec, here "
@@ -14,6 +14,10 @@ _CODED = (
 )
 _ALONE = "These weights were trained on a single device, with no codec in place."
 _WEIGHTS = "All weights were trained, from a random start: there is no base model, and nothing else to fetch."
+_IN_PARTS = (
+    "All weights were trained, in several trainings from a random start: there is no base model, and nothing else to "
+    "fetch."
+)
 _TUNED = "All weights of {model} were trained on; the file replaces them."
 _LORA = (
     "The weights of {model} are as they were; a low-rank adapter (LoRA, rank {rank}, alpha {alpha:g}, on {targets}) is "
@@ -44,10 +48,12 @@ def model_card(card: Card) -> str:
         "## What it is",
         _table(facts),
     ]
+    before = card.data.get(BEFORE)
+    data = {**card.data, **({BEFORE: before["identity"]} if before else {})}
     if card.figures:
         parts += ["## What the training found", _table(dict(_read(card.figures)))]
-    parts += ["## What it was trained on", _table(dict(_flat(card.data))) if card.data else "Not said."]
-    parts += ["## Training it again", _code("sh", card.command)]
+    parts += ["## What it was trained on", _table(dict(_flat(data))) if data else "Not said."]
+    parts += ["## Training it again", _code("sh", "\n".join(_commands(card)))]
     parts += [
         "## Files",
         _table({f"`{name}`": f"`{sha256}`" for name, sha256 in card.files.items()}),
@@ -57,12 +63,16 @@ def model_card(card: Card) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _commands(card: Card) -> list[str]:
+    return [*card.data.get(BEFORE, {}).get("commands", []), card.command]
+
+
 def _what(card: Card) -> str:
     if card.lora is not None:
         targets = [target for target in card.lora["targets"] if target != TOP]
         told = {"model": card.model, "rank": card.lora["rank"], "alpha": card.lora["alpha"]}
         return _LORA.format(**told, targets=" and ".join(targets)) + (_WHOLE if TOP in card.lora["targets"] else "")
-    return _WEIGHTS if card.from_scratch else _TUNED.format(model=card.model)
+    return (_IN_PARTS if BEFORE in card.data else _WEIGHTS) if card.from_scratch else _TUNED.format(model=card.model)
 
 
 def _alone(card: Card) -> bool:

@@ -22,8 +22,8 @@ class Recipe:
         noise: λ, the scale of the noise that is added to coded rows.
         noise_warmup: steps in which λ rises from 0.
         covariance: what of the residual's covariance the noise has.
-        codebooks: how the codec's arrays go on learning: codebooks by an exponential moving average of rows, all by
-            gradients, or not at all.
+        codebooks: how the codec's arrays go on learning: by an exponential moving average of rows (codebooks of grouped
+            VQ, also behind a prediction; other codecs' arrays stay as calibrated), by gradients, or not at all.
         decay: of moving averages, by step.
         statistics: rows a layer and step that averages are taken over, at most.
         attention: the weight of the mean squared distance to the single device's attention outputs, relative to their
@@ -72,11 +72,6 @@ class Recipe:
         if isinstance(strategy, Single) and self.devices != (1,):
             raise ThinwireError(f"{self.strategy} runs on one device, not on {self.devices}: set devices to 1.")
         return strategy
-
-    @property
-    def learns(self) -> bool:
-        """Whether the codec has arrays that training changes."""
-        return self.parsed().codec.learns and self.codebooks != "fixed"
 
     @property
     def noisy(self) -> bool:

@@ -1,7 +1,7 @@
 """Training a language model for coded context: an adapter, all weights, or a model from scratch."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -30,13 +30,14 @@ from thinwire.training.optimiser import Optimiser
 from thinwire.training.place import Spread, place_of
 from thinwire.training.recipe import Recipe
 from thinwire.training.session import Session, run_session
+from thinwire.training.settings import Dtype, check_least
 from thinwire.training.step import Setup, start_state, trained_model
 from thinwire.training.tasks import NextToken
 from thinwire.training.train_state import TrainState
+from thinwire.weights.byte_tokenizer import ByteTokenizer
 from thinwire.weights.load import LoadedModel
 
 Progress = Callable[[int, Mapping[str, float]], None]
-BYTES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,10 @@ class TextModel:
     layers: int = 6
     heads: int = 8
     context: int = 512
+
+    def __post_init__(self):
+        """Checks the numbers."""
+        check_least(self, width=1, layers=1, heads=1, context=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +67,7 @@ class TextRun:
         tokens: of a window.
         windows: of the texts; 0 for as many as they hold.
         held_out: of these, kept for the figures while training and at the end.
-        calibration: how first codebooks are learnt.
+        calibration: how many windows and rows first codebooks are learnt from; the windows and the seed are the run's.
         out: where the trained artefact is put.
         spread: over all devices of this process: nothing, ``examples`` or ``tokens``.
     """
@@ -82,21 +87,14 @@ class TextRun:
     held_out: int = 4
     calibration: CalibrationJob = dataclasses.field(default_factory=CalibrationJob)
     pace: Pace = dataclasses.field(default_factory=lambda: Pace(batch=8, parts=8, log_every=1, save_every=20))
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     remat: bool = False
     spread: Spread = ""
     seed: int = 0
 
-
-class Bytes:
-    """A text as its bytes, for models from scratch."""
-
-    prefix: tuple[int, ...] = ()
-    suffix: tuple[int, ...] = ()
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The bytes of several texts, UTF-8."""
-        return [list(text.encode()) for text in texts]
+    def __post_init__(self):
+        """Checks the numbers."""
+        check_least(self, tokens=2, windows=0, held_out=1, seed=0)
 
 
 def random_model(config: TextRun) -> LoadedModel:
@@ -108,10 +106,10 @@ def random_model(config: TextRun) -> LoadedModel:
     m = config.sizes
     if m.width % m.heads:
         raise ThinwireError(f"A width of {m.width} cannot be cut into {m.heads} heads: use numbers that divide.")
-    gpt2 = GPT2Config(m.width, m.layers, m.heads, 4 * m.width, BYTES, m.context)
+    gpt2 = GPT2Config(m.width, m.layers, m.heads, 4 * m.width, ByteTokenizer.vocab, m.context)
     family, key = FAMILIES["gpt2"], jax.random.key(config.seed)
     params = initialise_by_width(key, family.param_shapes(gpt2), family.param_axes(gpt2), gpt2.L)
-    return LoadedModel("gpt2-bytes", "gpt2", gpt2, jax.tree.map(np.asarray, params), None, "")
+    return LoadedModel("gpt2-bytes", "gpt2", gpt2, jax.tree.map(np.asarray, params), ByteTokenizer(), "")
 
 
 def open_texts(config: TextRun, model: LoadedModel) -> tuple[Int[np.ndarray, "W T"], Int[np.ndarray, "H T"]]:
@@ -125,7 +123,7 @@ def open_texts(config: TextRun, model: LoadedModel) -> tuple[Int[np.ndarray, "W 
         raise ThinwireError(f"{model.name} predicts no tokens; train it on images, or name a language model.")
     if config.tokens > dims.context:
         raise ThinwireError(f"{config.tokens} tokens are more than the {dims.context} that {model.name} reads at once.")
-    encoder = Bytes() if model.tokenizer is None else model.tokenizer
+    encoder = model.tokenizer or ByteTokenizer()  # models of random weights have none
     documents = [document for text in config.texts for document in read_documents(text, "calibration")]
     count = config.windows or _as_many_as_there_are(documents, encoder, config.tokens)
     if not 0 < config.held_out < count:
@@ -162,7 +160,13 @@ def train_text(config: TextRun, command: str, progress: Progress = lambda step, 
         model, config.recipe, task, begun.part, config.optimiser, config.tokens, config.dtype, config.remat, config.seed
     )
     strategy, devices = config.recipe.parsed(), max(config.recipe.devices)
-    job, source = config.calibration, ", ".join(config.texts)
+    source = ", ".join(config.texts)
+    job = dataclasses.replace(
+        config.calibration,
+        window=config.tokens,
+        windows=min(config.calibration.windows, len(learnt_WT)),
+        seed=config.seed,
+    )
     given = {"source": source, "job": dataclasses.asdict(job)}
     codecs = config.session.first_codebooks(model, strategy, devices, learnt_WT[: job.windows], job, given)
     state = start_state(setup, codecs, min(config.recipe.statistics, config.pace.batch * config.tokens))

@@ -12,6 +12,7 @@ from thinwire.errors import ThinwireError
 from thinwire.models.families import Config
 from thinwire.models.vit_config import ViTConfig
 from thinwire.models.vit_positions import nearest_grid, resized
+from thinwire.weights.byte_tokenizer import ByteTokenizer
 from thinwire.weights.cache import sha256_file
 from thinwire.weights.catalogue import MODELS
 from thinwire.weights.fetch import Progress, fetch
@@ -41,7 +42,7 @@ class LoadedModel:
     family: str
     config: Any  # of the family
     params: dict  # numpy float32, shaped as the family's param_shapes(config)
-    tokenizer: TextTokenizer | None  # None for shapes, and for models that read no text
+    tokenizer: TextTokenizer | ByteTokenizer | None  # None for shapes, and for models that read no text
     sha256: str  # the identity that codebooks are made for
 
 
@@ -106,7 +107,9 @@ def for_grid(model: LoadedModel, grid: tuple[int, int]) -> LoadedModel:
     return dataclasses.replace(model, config=config, params=params)
 
 
-def _loaded(name: str, config: Config, params: dict, tokenizer: TextTokenizer | None, sha256: str) -> LoadedModel:
+def _loaded(
+    name: str, config: Config, params: dict, tokenizer: TextTokenizer | ByteTokenizer | None, sha256: str
+) -> LoadedModel:
     return LoadedModel(name, config.family, config, params, tokenizer, sha256)
 
 
