@@ -25,7 +25,7 @@ from thinwire.reports.ablation import ablation_markdown, ablation_plot, ablation
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import save_figure
 from thinwire.reports.sections import write_section
-from thinwire.training.ablation import VARIANTS, summary, variant
+from thinwire.training.ablation import VARIANTS, distinct, summary, variant
 from thinwire.training.artefact import read_card
 from thinwire.training.image_run import ImageRun, train_images
 from thinwire.training.jobs import read_config
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("config", help="of the training that is varied")
     parser.add_argument("--folder", required=True, metavar="DIR", help="where trainings run, each in an empty folder")
-    parser.add_argument("--variants", default=",".join(VARIANTS), metavar="A,B,...", help="default: %(default)s")
+    parser.add_argument("--variants", metavar="A,B,...", help=f"default: what is new of {', '.join(VARIANTS)}")
     parser.add_argument("--seeds", default="0,1,2", metavar="S,...", help="default: 0,1,2")
     parser.add_argument("--steps", type=int, metavar="N", help="of every training (those of the configuration)")
     parser.add_argument("--tests", type=int, metavar="B", help="test images (those of the configuration)")
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     inputs.check_outputs(args.json, args.plot, args.docs)
     inputs.check_section(args.docs, args.section)
     config = read_config(ImageRun, [args.config], "python -m eval.ablate")
-    names, seeds = args.variants.split(","), _seeds(args.seeds)
+    names, seeds = args.variants.split(",") if args.variants else distinct(config), _seeds(args.seeds)
     planned = [(name, seed, _planned(config, name, seed, args)) for name in names for seed in seeds]
     document = {
         "model": str(config.start),

@@ -77,7 +77,9 @@ def run(arguments: list[str]) -> int:
     model = trained.open_model(args.model, artefact)
     dims = FAMILIES[model.family].dims(model.config)
     if not dims.language:
-        raise ThinwireError(f"{model.name} predicts no tokens, so it has no perplexity; use eval.embeddings.")
+        raise ThinwireError(
+            f"{model.name} predicts no tokens, so it has no perplexity; use eval.embeddings or eval.accuracy."
+        )
     for strategy in strategies:
         strategy.check(dims)
         strategy.layout(

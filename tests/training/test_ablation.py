@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thinwire.errors import ThinwireError
-from thinwire.training.ablation import VARIANTS, variant
+from thinwire.training.ablation import VARIANTS, distinct, variant
 from thinwire.training.image_run import ImageRun
 from thinwire.training.optimiser import Optimiser
 from thinwire.training.recipe import Recipe
@@ -25,6 +25,7 @@ def test_every_name_changes_something_but_the_first():
     assert recipes[0] == CONFIG.recipe
     same = [name for name, recipe in zip(VARIANTS, recipes, strict=True) if recipe == CONFIG.recipe]
     assert same == ["as-configured", "noise=1"]  # which this configuration has already
+    assert distinct(CONFIG) == [name for name in VARIANTS if name != "noise=1"]
 
 
 def test_another_strategy_keeps_the_rest_of_the_recipe():

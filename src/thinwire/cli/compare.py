@@ -136,7 +136,7 @@ def check_layouts(model: LoadedModel, strategies: list[Strategy], args: argparse
     if not dims.language:
         raise ThinwireError(
             f"{model.name} gives features and no perplexity to compare; measure an encoder of text with "
-            "python -m eval.embeddings, one of images with python -m eval.features."
+            "python -m eval.embeddings, one of images with python -m eval.features, a trained one with eval.accuracy."
         )
     for strategy in strategies:
         strategy.check(dims)

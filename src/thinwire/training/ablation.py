@@ -72,6 +72,14 @@ def variant(config: ImageRun, name: str) -> ImageRun:
     return dataclasses.replace(config, recipe=recipe)
 
 
+def distinct(config: ImageRun) -> list[str]:
+    """The names of the list without those that this training is already, or that come to what another does."""
+    found: dict[Recipe, str] = {}
+    for name in VARIANTS:
+        found.setdefault(variant(config, name).recipe, name)
+    return list(found.values())
+
+
 def _change(name: str) -> Change:
     if name in VARIANTS:
         return VARIANTS[name]
