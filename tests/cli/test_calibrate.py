@@ -2,8 +2,12 @@ import json
 
 import pytest
 
+from thinwire.cli import inputs
 from thinwire.cli.main import main
 from thinwire.codebooks import store
+from thinwire.strategies import parse_strategy
+from thinwire.training.calibrate import CalibrationJob, codebook_path
+from thinwire.weights.load import load_model
 
 VQ = "vq:groups=2:size=8"
 SMALL = ["--windows", "6", "--tokens", "32", "--rows", "120"]
@@ -77,3 +81,21 @@ def test_too_few_rows_are_told_before_the_pass(place, model, text, capsys):
 
 def test_random_weights_read_no_text(place, text, refuses):
     refuses(["calibrate", "--model", "shape:llama-tiny", "--text", text], "has no tokenizer and cannot read")
+
+
+def test_codebooks_of_studies_are_all_learnt_from_enough_text(place, capsys):
+    """Those that another command has learnt from less are learnt again, once."""
+    model, strategy = load_model("shape:llama-tiny"), parse_strategy(f"sequence:{VQ}")
+    few, enough = CalibrationJob(2, 24, 60), CalibrationJob(4, 24, 90)
+
+    def learn(job):
+        inputs.codecs_for(model, [strategy], 2, None, 0, window=24, job=job)
+        place_of = codebook_path(model, strategy, 2)
+        return capsys.readouterr().err, store.load(place_of).manifest.data["tokens"]
+
+    err, tokens = learn(few)
+    assert ("learning them now" in err, tokens) == (True, 48)
+    err, tokens = learn(enough)
+    assert ("no codebooks yet from 4 windows" in err, tokens) == (True, 96)
+    for job in (enough, few, None):
+        assert learn(job) == ("", 96)
