@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from thinwire.codecs import GroupedVQ
+from thinwire.codecs import GroupedVQ, ResidualVQ
+from thinwire.codecs.vq import lookup, search
 from thinwire.strategies import parse_codec
 from thinwire.training import averages
 from thinwire.training.coded import there_and_back
@@ -20,8 +21,7 @@ def start(codec, layers=2, dim=8, rows=400, decay=0.9):
     return averages.in_training(codec, arrays), averages.start_counts(codec, arrays, rows, decay)
 
 
-def error(arrays, rows_LnQ):
-    codec = GroupedVQ(2, 16)
+def error(arrays, rows_LnQ, codec=GroupedVQ(2, 16)):  # noqa: B008 - frozen
     seen = jax.vmap(lambda book, x: codec.decode({"codebook": book}, codec.encode({"codebook": book}, x), *x.shape))
     return float(jnp.mean((seen(arrays["kv"]["codebook"], rows_LnQ) - rows_LnQ) ** 2))
 
@@ -64,6 +64,28 @@ def test_layers_without_rows_and_rows_without_weight_are_left_out():
     wild = rows().at[:, 200:].set(1e3)
     tame, _ = averages.move_codebooks(jax.random.key(0), arrays, moving, wild, half, 0.9)
     assert float(jnp.abs(tame["kv"]["codebook"]).max()) < 10
+
+
+def test_every_stage_follows_what_those_before_it_have_left():
+    """The first as grouped VQ would, the others the rows that are left; all together code better."""
+    codec, decay = ResidualVQ(2, 8, 3), 0.9
+    arrays, moving = start(codec, decay=decay)
+    some, ones = rows(), jnp.ones((2, 400))
+    before = error(arrays, rows(seed=99), codec)
+    _, counts = averages.move_codebooks(jax.random.key(3), arrays, moving, some, ones, decay)
+    book_LSGCE = arrays["kv"]["codebook"]
+    left = some
+    for stage in range(3):
+        near = jnp.stack([lookup(book, search(book, x)) for book, x in zip(book_LSGCE[:, stage], left, strict=True)])
+        codes = jnp.stack([search(book, x) for book, x in zip(book_LSGCE[:, stage], left, strict=True)])
+        used = jax.nn.one_hot(codes, 8).sum(axis=1)  # (L, G, C)
+        np.testing.assert_allclose(
+            counts["kv"]["counts"][:, stage], decay * moving["kv"]["counts"][:, stage] + used, rtol=1e-5
+        )
+        left = left - near.reshape(left.shape)
+    for step in range(30):
+        arrays, moving = averages.move_codebooks(jax.random.key(step), arrays, moving, rows(seed=step), ones, decay)
+    assert error(arrays, rows(seed=99), codec) < 0.7 * before
 
 
 def test_codecs_without_a_codebook_have_no_counts():

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from thinwire.codebooks import kmeans
-from thinwire.codecs import Codec, GroupedVQ, Predictive
+from thinwire.codecs import Codec, GroupedVQ, Predictive, ResidualVQ
 from thinwire.codecs.base import SHARED
+from thinwire.codecs.vq import lookup, search
 
 Arrays = Mapping[str, Mapping[str, Any]]  # by site, (L, ...)
 JITTER = 1e-6  # of the mean variance, so that a covariance of few rows has a root
@@ -42,17 +43,18 @@ def start_counts(codec: Codec, arrays: Arrays, rows: int, decay: float) -> dict[
     """Running sums and counts as if the codebooks had been in even use by ``rows`` rows a step for long.
 
     Returns:
-        ``{site: {"sums": (L, G, C, E), "counts": (L, G, C)}}``; {} for codecs without a codebook of one stage.
+        ``{site: {"sums": (L, G, C, E), "counts": (L, G, C)}}``, of residual VQ with an axis of stages behind the
+        first; {} for codecs without a codebook.
     """
-    if not isinstance(quantiser_of(codec), GroupedVQ):
+    if not isinstance(quantiser_of(codec), GroupedVQ | ResidualVQ):
         return {}
     averages = {}
     for site, of_site in arrays.items():
         if site == SHARED:
             continue
-        book_LGCE = of_site["codebook"]
-        count = rows / (book_LGCE.shape[2] * max(1 - decay, 1e-6))
-        averages[site] = {"sums": count * book_LGCE, "counts": jnp.full(book_LGCE.shape[:3], count)}
+        book_LxGCE = of_site["codebook"]
+        count = rows / (book_LxGCE.shape[-2] * max(1 - decay, 1e-6))
+        averages[site] = {"sums": count * book_LxGCE, "counts": jnp.full(book_LxGCE.shape[:-1], count)}
     return averages
 
 
@@ -79,14 +81,32 @@ def move_codebooks(
     arrays, averages = {k: dict(v) for k, v in arrays.items()}, {k: dict(v) for k, v in averages.items()}
     for site, of_site in averages.items():
         state = kmeans.KMeansState(arrays[site]["codebook"], of_site["sums"], of_site["counts"])
-        L, G, _, E = state.codebook.shape
+        L, *stages, G, _, E = state.codebook.shape
         rows_LnGE = rows_LnQ.reshape(L, -1, G, E)
-        step = lambda *of_layer: kmeans.step(*of_layer, jnp.float32(decay))[0]
+        moved_by = _move_stages if stages else _move
+        step = functools.partial(moved_by, decay=jnp.float32(decay))
         moved = jax.vmap(step)(jax.random.split(key, L), state, rows_LnGE, valid_Ln)
         moved = jax.tree.map(functools.partial(_where_layer, valid_Ln.sum(axis=1) > 0), moved, state)
         arrays[site]["codebook"] = moved.codebook
         averages[site] = {"sums": moved.sums, "counts": moved.counts}
     return arrays, averages
+
+
+def _move(key, state: kmeans.KMeansState, rows_nGE, weights_n, decay) -> kmeans.KMeansState:
+    return kmeans.step(key, state, rows_nGE, weights_n, decay)[0]
+
+
+def _move_stages(key, state_S: kmeans.KMeansState, rows_nGE, weights_n, decay) -> kmeans.KMeansState:
+    """Each stage follows what the stages before it, as they coded, have left of the rows."""
+
+    def one_stage(left_nGE, given):
+        key, state = given
+        codes_nG = search(state.codebook, left_nGE.reshape(len(left_nGE), -1))
+        seen_nGE = lookup(state.codebook, codes_nG).reshape(left_nGE.shape)
+        return left_nGE - seen_nGE, _move(key, state, left_nGE, weights_n, decay)
+
+    keys = jax.random.split(key, len(state_S.codebook))
+    return jax.lax.scan(one_stage, rows_nGE, (keys, state_S))[1]
 
 
 def start_residuals(layers: int, dim: int, full: bool) -> dict[str, Array]:

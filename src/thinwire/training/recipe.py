@@ -23,7 +23,8 @@ class Recipe:
         noise_warmup: steps in which λ rises from 0.
         covariance: what of the residual's covariance the noise has.
         codebooks: how the codec's arrays go on learning: by an exponential moving average of rows (codebooks of grouped
-            VQ, also behind a prediction; other codecs' arrays stay as calibrated), by gradients, or not at all.
+            and residual VQ, also behind a prediction; other codecs' arrays stay as calibrated), by gradients, or not
+            at all.
         decay: of moving averages, by step.
         statistics: rows a layer and step that averages are taken over, at most.
         attention: the weight of the mean squared distance to the single device's attention outputs, relative to their
