@@ -12,14 +12,13 @@ training of the configuration's length, of seconds to minutes each, from the sam
 
 import argparse
 import dataclasses
-import json
-import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thinwire.cli import console, inputs, main
+from thinwire.cli import console, inputs, main, resume
 from thinwire.errors import ThinwireError
 from thinwire.reports.ablation import ablation_markdown, ablation_plot, ablation_table
 from thinwire.reports.json_file import write_json
@@ -29,6 +28,8 @@ from thinwire.training.ablation import VARIANTS, distinct, summary, variant
 from thinwire.training.artefact import read_card
 from thinwire.training.image_run import ImageRun, train_images
 from thinwire.training.jobs import read_config
+
+JOB = "eval.ablate"
 
 
 def run(arguments: list[str]) -> int:
@@ -43,7 +44,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, metavar="N", help="of every training (those of the configuration)")
     parser.add_argument("--tests", type=int, metavar="B", help="test images (those of the configuration)")
     parser.add_argument("--json", required=True, metavar="FILE", help="write the rows, after every training")
-    parser.add_argument("--resume", action="store_true", help="keep the rows that FILE holds already")
+    resume.add_resume(parser, "keep the rows that FILE holds already")
     parser.add_argument("--plot", metavar="FILE", help="draw them as PNG or SVG")
     inputs.add_docs(parser, "ablation")
     args = parser.parse_args(arguments)
@@ -57,7 +58,7 @@ def run(arguments: list[str]) -> int:
         "model_sha256": None if config.start is None else read_card(config.start).sha256,
         "config": args.config,
         "settings": {f"{name}, seed {seed}": _settings(one) for name, seed, one in planned},
-        **inputs.environment(shlex.join(["python", "-m", "eval.ablate", *(a for a in arguments if a != "--resume")])),
+        **inputs.environment(resume.command_of(JOB, arguments)),
     }
     done = _done(args.json, document, [(name, seed) for name, seed, _ in planned]) if args.resume else {}
     wanted = [(name, seed) for name, seed, _ in planned]
@@ -119,8 +120,8 @@ def _done(path: str, document: dict[str, Any], planned: list[tuple[str, int]]) -
     Raises:
         ThinwireError: the file is none of this job's, or the model or a training's settings were others.
     """
-    try:
-        old = json.loads(Path(path).read_text(encoding="utf-8"))
+
+    def read(old: Mapping[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
         found = {(row["variant"], row["seed"]): dict(row) for row in old["rows"]}
         if old["model_sha256"] != document["model_sha256"]:
             raise ThinwireError(f"{path} is of other weights than {document['model']} holds now: start afresh.")
@@ -130,8 +131,8 @@ def _done(path: str, document: dict[str, Any], planned: list[tuple[str, int]]) -
                 raise ThinwireError(f"{path} has {which} of other settings than these: start afresh.")
         document["settings"] = {**old["settings"], **document["settings"]}
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ThinwireError(f"{path} is no result of eval.ablate ({error!r}): leave --resume out.") from error
+
+    return resume.read_earlier(path, JOB, read)
 
 
 if __name__ == "__main__":

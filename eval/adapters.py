@@ -8,15 +8,14 @@ compared, and against the base model's, so that what a training has cost or brou
 """
 
 import argparse
-import json
-import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from thinwire.cli import console, inputs, main, trained
+from thinwire.cli import console, inputs, main, resume, trained
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.quality import BASE, Found, measure_quality, trained_row
 from thinwire.models.families import FAMILIES
@@ -28,6 +27,7 @@ from thinwire.training import artefact
 from thinwire.training.artefact import Artefact
 from thinwire.wire.spmd import make_mesh
 
+JOB = "eval.adapters"
 # What must be the same for two runs to be one.
 SETTINGS = ("model_sha256", "devices", "tokens", "windows", "text", "seed")
 
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
     inputs.add_seed(parser)
     parser.add_argument("--mesh", action="store_true", help="one CPU device of JAX each instead of virtual devices")
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every adapter")
-    parser.add_argument("--resume", action="store_true", help="keep the rows that FILE holds already")
+    resume.add_resume(parser, "keep the rows that FILE holds already")
     inputs.add_docs(parser, "adapters")
     args = parser.parse_args(arguments)
     inputs.check_outputs(args.json, args.docs)
@@ -70,16 +70,18 @@ def run(arguments: list[str]) -> int:
         "windows": args.windows,
         "seed": args.seed,
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
-        **inputs.environment(shlex.join(["python", "-m", "eval.adapters", *(a for a in arguments if a != "--resume")])),
+        **inputs.environment(resume.command_of(JOB, arguments)),
     }
-    done = _done(args.json, document) if args.resume else {}
+    done = resume.read_earlier(args.json, JOB, _rows_of, document, SETTINGS) if args.resume else {}
     rows: list[dict[str, Any]] = []
+    save = lambda: args.json is None or write_json(args.json, {**document, "rows": rows})
     of_base: Found = {}
     where = make_mesh(args.devices) if args.mesh else args.devices
     for name, made in artefacts.items():
         strategy = parse_strategy(made.card.strategy)
         if (known := done.get((made.card.sha256, made.card.strategy))) is not None:
             rows.append({**known, "folder": name})
+            save()
             continue
         model = artefact.trained_model(made, lambda: base)
         with console.progress(f"reading, {name}", len(windows_WT)) as bar:
@@ -89,10 +91,7 @@ def run(arguments: list[str]) -> int:
             )
         of_base = {BASE: found[BASE]}
         rows.append({"folder": name, **trained_row(dims, strategy, found), **trained.facts(made)})
-        if args.json is not None:
-            write_json(args.json, {**document, "rows": rows})
-    if args.json is not None:
-        write_json(args.json, {**document, "rows": rows})
+        save()
     title = f"{base.name}, {args.devices} devices, {len(windows_WT)} x {args.tokens} tokens of {document['text']}"
     console.show(adapters_table(rows, title))
     if args.docs is not None:
@@ -100,22 +99,9 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _done(path: str | None, document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows that an earlier run with the same settings has found, by hash and strategy of what was trained.
-
-    Raises:
-        ThinwireError: there is no file, it is none of this job's, or its settings were others.
-    """
-    if path is None:
-        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
-    try:
-        old = json.loads(Path(path).read_text(encoding="utf-8"))
-        for key in SETTINGS:
-            if old[key] != document[key]:
-                raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
-        return {(row["trained"]["sha256"], row["trained"]["strategy"]): row for row in old["rows"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ThinwireError(f"{path} is no result of eval.adapters ({error!r}): start afresh.") from error
+def _rows_of(document: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows by hash and strategy of what was trained."""
+    return {(row["trained"]["sha256"], row["trained"]["strategy"]): row for row in document["rows"]}
 
 
 def _of_one_base(folders: list[str]) -> dict[str, Artefact]:

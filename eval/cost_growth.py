@@ -10,17 +10,15 @@ programs of a part are timed in turns.
 
 import argparse
 import contextlib
-import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from thinwire.benchmark.growth import codec_rows, pass_rows, strategy_on
 from thinwire.benchmark.pieces import TIMED
-from thinwire.cli import console, inputs, main
+from thinwire.cli import console, inputs, main, resume
 from thinwire.cli.bench import numbers
 from thinwire.codecs import GroupedVQ
 from thinwire.errors import ThinwireError
@@ -33,6 +31,7 @@ from thinwire.strategies import Single, Strategy, parse_strategies
 from thinwire.weights.load import LoadedModel, for_tokens
 
 PARTS = ("codec", "tokens", "devices")
+JOB = "eval.cost_growth"
 SETTINGS = ("model", "dtype", "cores", "timed")
 SWEPT_SIZE = 1024  # codewords, while groups grow
 
@@ -100,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--cores", type=int, default=1, metavar="C", help="cores to run on (default: 1)")
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every part")
-    parser.add_argument("--resume", action="store_true", help="keep the other parts that FILE holds already")
+    resume.add_resume(parser, "keep the other parts that FILE holds already")
     parser.add_argument("--plot", metavar="FILE", help="draw all of it as PNG or SVG")
     inputs.add_docs(parser, "cost-growth")
     parser.set_defaults(model="shape:vit-base")
@@ -193,22 +192,13 @@ def chosen_parts(text: str) -> list[str]:
     return parts
 
 
-def read_done(path: str | None, document: dict[str, Any]) -> dict[str, Any]:
+def read_done(path: str | None, document: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an earlier run with the same settings.
 
     Raises:
         ThinwireError: there is no file, it is none of this job's, or its settings were others.
     """
-    if path is None:
-        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
-    try:
-        old = json.loads(Path(path).read_text(encoding="utf-8"))
-        for key in SETTINGS:
-            if old[key] != document[key]:
-                raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
-        return {part: list(old[part]) for part in PARTS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ThinwireError(f"{path} is no result of eval.cost_growth ({error!r}): start afresh.") from error
+    return resume.read_earlier(path, JOB, lambda old: {part: list(old[part]) for part in PARTS}, document, SETTINGS)
 
 
 @contextlib.contextmanager

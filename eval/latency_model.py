@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import json
 import math
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from thinwire.benchmark.check import checked, errors_of
 from thinwire.benchmark.measure import measure
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.profiled import HostProfiler, profile_hosts
-from thinwire.cli import console, inputs, main
+from thinwire.cli import console, inputs, main, resume
 from thinwire.cli.bench import numbers
 from thinwire.cluster.specs import check_rate, parse_hosts, usable_cores
 from thinwire.cluster.tools import require_emulation
@@ -44,6 +43,7 @@ MODELS = ("shape:vit-base:layers=3", "shape:smollm2-135m:layers=3")
 STRATEGIES = ("single", "sequence:vq:groups=1", "sequence:vq:groups=32:size=64", "sequence:int8", "tensor:int8")
 # What makes two runs of a cell the same.
 CELL = ("model", "hosts", "tokens", "cpu", "mbps", "strategies", "dtype")
+JOB = "eval.latency_model"
 
 
 def run(arguments: list[str]) -> int:
@@ -57,8 +57,7 @@ def run(arguments: list[str]) -> int:
     inputs.check_section(args.docs, args.section)
     if args.profiles is not None and args.rows is None:
         raise ThinwireError("--profiles is for the rows that --rows names; leave it out to profile these hosts.")
-    again = [one for one in arguments if one != "--resume"]
-    environment = inputs.environment(shlex.join(["python", "-m", "eval.latency_model", *again]))
+    environment = inputs.environment(resume.command_of(JOB, arguments))
     document: dict[str, Any] = {**environment, "model_of_latency": DESCRIPTION}
     cells: list[dict[str, Any]] = []
     wanted = of_file(args) if args.rows is not None else grid(args)
@@ -94,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profiles", metavar="FILE", help="with --rows: profiles of an earlier run, not of these hosts"
     )
     parser.add_argument("--json", metavar="FILE", help="write profiles and rows, after every length")
-    parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
+    resume.add_resume(parser)
     parser.add_argument("--plot", metavar="FILE", help="draw predicted against measured seconds as PNG or SVG")
     inputs.add_docs(parser, "latency-model")
 
@@ -228,16 +227,14 @@ def read_cells(path: str | None) -> list[dict[str, Any]]:
     Raises:
         ThinwireError: there is no file, or it is none of this job's.
     """
-    if path is None:
-        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
-    try:
-        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
-        for cell in cells:
+
+    def read(old: Mapping[str, Any]) -> list[dict[str, Any]]:
+        for cell in old["cells"]:
             for name in (*CELL, "profiles", "rows"):
                 cell[name]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ThinwireError(f"{path} is no result of eval.latency_model ({error!r}): start afresh.") from error
-    return cells
+        return old["cells"]
+
+    return resume.read_earlier(path, JOB, read)
 
 
 def results(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

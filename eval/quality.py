@@ -15,15 +15,13 @@ is told beside.
 import argparse
 import dataclasses
 import itertools
-import json
-import shlex
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from thinwire.cli import console, inputs, main, trained
+from thinwire.cli import console, inputs, main, resume, trained
 from thinwire.errors import ThinwireError
 from thinwire.evaluation.metrics import Distance
 from thinwire.evaluation.quality import Found, measure_quality, quality_rows
@@ -54,6 +52,7 @@ STRATEGIES = (
     "sequence:lowrank:dims=30",
     "sequence:topk:keep=10",
 )
+JOB = "eval.quality"
 # What must be the same for two runs to be one.
 SETTINGS = ("model_sha256", "devices", "tokens", "split", "text", "seed")
 
@@ -99,7 +98,7 @@ def run(arguments: list[str]) -> int:
         "seed": args.seed,
         **trained.facts(artefact),
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
-        **inputs.environment(shlex.join(["python", "-m", "eval.quality", *(a for a in arguments if a != "--resume")])),
+        **inputs.environment(resume.command_of(JOB, arguments)),
     }
     done = read_done(args.json, document, len(windows_WT)) if args.resume else {}
 
@@ -142,25 +141,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every window")
     parser.add_argument("--plot", metavar="FILE", help="draw the table as PNG or SVG")
     inputs.add_docs(parser, "quality")
-    parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
+    resume.add_resume(parser)
 
 
-def read_done(path: str | None, document: dict[str, Any], windows: int) -> Found:
+def read_done(path: str | None, document: Mapping[str, Any], windows: int) -> Found:
     """What an earlier run with the same settings has found of the first windows.
 
     Raises:
         ThinwireError: there is no file, it is none of this job's, or its settings were others.
     """
-    if path is None or not Path(path).is_file():
-        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
-    try:
-        old = json.loads(Path(path).read_text(encoding="utf-8"))
-        for key in SETTINGS:
-            if old[key] != document[key]:
-                raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
+
+    def read(old: Mapping[str, Any]) -> Found:
         return {spec: list(itertools.starmap(Distance, rows[:windows])) for spec, rows in old["distances"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ThinwireError(f"{path} is no result of eval.quality ({error!r}): start afresh.") from error
+
+    return resume.read_earlier(path, JOB, read, document, SETTINGS)
 
 
 if __name__ == "__main__":

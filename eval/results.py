@@ -92,7 +92,7 @@ SECTIONS = {
     "continuations": "eval.continuations --strategies sequence:quality --prompt-tokens 256",
     "flow-cut": "eval.flow_cut --windows 4 --plot docs/flow_cut.png",
     "compressors": "eval.codecs --windows 4 --plot docs/compressors.png",
-    "loss": "eval.loss --windows 6 --draws 1 --plot docs/loss.png",
+    "loss": "eval.loss --windows 4 --draws 1 --plot docs/loss.png",
     "weights": "eval.weights --windows 4",
     "accuracy": "eval.accuracy --trained trained/vit-fashion-mnist-g16 --devices 2,3,4,5,6,7,8",
     "accuracy-32": "eval.accuracy --trained trained/vit-fashion-mnist-g32",

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 Codecs = Mapping[str, Mapping[str, Any]]
 Inputs = Int[np.ndarray, " T"] | Float[np.ndarray, "T P"]  # one row a token: its id, or the values of a patch
 
+# XLA's CPU backend begins a pass with all that waits for nothing: with bfloat16 the conversion of many layers' weights,
+# into memory that is new each time. In this order of instructions there is less of that.
+_LAYER_BY_LAYER = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+
 
 class Engine:
     """Runs one model by one strategy.
@@ -95,6 +99,12 @@ class Engine:
         self._codecs = put(cast(learnt, "float32"), where, False)
         self._programs: dict[Any, Any] = {}
 
+    @property
+    def _compiler_options(self) -> dict[str, bool] | None:
+        first = jax.devices()[0] if isinstance(self.where, int) else self.where.devices.flat[0]
+        converts = self.unrolled and self.dtype == "bfloat16" and first.platform == "cpu"
+        return _LAYER_BY_LAYER if converts else None
+
     def _holds_what(self, other: "Engine") -> bool:
         """Whether the other engine's weights lie on its devices as this one's would."""
         same_way = type(self.strategy).shard is type(other.strategy).shard
@@ -120,7 +130,8 @@ class Engine:
         if key not in self._programs:
             spec = self._family.inputs_spec(self.model.config, tokens)
             inputs_T = put(np.zeros(spec.shape, spec.dtype), self.where, False)
-            self._programs[key] = self._build(*key).lower(self._params, self._codecs, inputs_T).compile()
+            lowered = self._build(*key).lower(self._params, self._codecs, inputs_T)
+            self._programs[key] = lowered.compile(self._compiler_options)
 
     def logits(self, ids_T: Inputs) -> Float[np.ndarray, "T V"]:
         """Logits of every position, or the features of a model that gives those; float32, on the host."""

@@ -4,7 +4,7 @@ import pytest
 
 from thinwire.benchmark.peers import Peer, PeerProcess
 from thinwire.benchmark.plan import Plan
-from thinwire.benchmark.rows import peer_row, row, with_speedups
+from thinwire.benchmark.rows import TimedPass, peer_row, row, with_speedups
 from thinwire.reports.bench import bench_html, bench_markdown, bench_table, parts_of, peer_remarks
 from thinwire.reports.profile import profile_table, profile_title
 from thinwire.strategies import parse_strategies
@@ -27,7 +27,7 @@ def rows():
     def one(strategy, hosts, sent, total_s, compute_s):
         by_device = {"model_flops": [1e9] * hosts, "bytes_by_device": [sent] * hosts, "messages_by_device": [2] * hosts}
         facts = {**FACTS, "strategy": strategy, "hosts": hosts, **by_device}
-        return row(PLAN, facts, 64, 10.0, total_s, compute_s, [1e9] * 2, 0.1, **MEASURED)
+        return row(PLAN, facts, 64, 10.0, [TimedPass(total_s, (1e9,) * hosts)], compute_s, 0.1, **MEASURED)
 
     more = {**MEASURED, "encode_s": None, "decode_s": None, "bytes_interface": None, "same_output": None}
     beside = peer_row(torch(), PLAN, 64, 10.0, **more, total_s=4.0)

@@ -10,8 +10,9 @@ from thinwire.strategies import Strategy, Tensor
 from thinwire.strategies.base import Setting
 
 DESCRIPTION = (
-    "floor = max over hosts of model FLOPs / measured matrix rate + 8 x bytes a host sends / rate of its link "
-    "+ rounds x measured round trip; coding, halos and everything that is no matrix product count as nothing"
+    "floor = max over hosts of model FLOPs / matrix rate just before and after the pass + 8 x bytes a host sends / "
+    "rate of its link + rounds x measured round trip; coding, halos and everything that is no matrix product count as "
+    "nothing"
 )
 
 
@@ -39,7 +40,7 @@ def floor_s(
 
     Args:
         flops: by host.
-        flops_per_second: of each host, measured in the same run.
+        flops_per_second: of each host, at the time of the pass.
         bytes_sent: by host.
         mbps: megabits a second of each host's link.
         rounds: exchanges one after another in a pass.

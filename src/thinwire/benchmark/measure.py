@@ -16,7 +16,7 @@ from thinwire.benchmark.peers import PeerProcess, running_peers
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.profiles import finish, folder_name
 from thinwire.benchmark.round_trip import round_trip_s
-from thinwire.benchmark.rows import peer_row, row, with_speedups
+from thinwire.benchmark.rows import TimedPass, peer_row, row, with_speedups
 from thinwire.cluster.cpu import stolen_s
 from thinwire.cluster.emulated import Cluster, Counters, HostSpec, emulated
 from thinwire.errors import ThinwireError
@@ -67,12 +67,12 @@ def measure(
         for tokens in plan.tokens:
             progress(f"{tokens} tokens: compiling")
             programs = _Programs(fleet, plan, tokens)
-            rates = [answer["flops_per_second"] for answer in fleet.everybody("gemm", tokens=-(-tokens // plan.hosts))]
+            fleet.everybody("pace", tokens=-(-tokens // plan.hosts))
             for mbps in plan.mbps:
                 cluster.set_rate(mbps)
                 say = lambda what, at=mbps: progress(f"{at:g} Mbps: {what}")
                 turn = lambda at=mbps, tokens=tokens: beside(fleet, tokens, at)
-                rows += _at_rate(cluster, programs, peers, plan, tokens, mbps, rates, say, turn)
+                rows += _at_rate(cluster, programs, peers, plan, tokens, mbps, say, turn)
                 save(rows)
             fleet.everybody("forget")
         fleet.end()
@@ -117,7 +117,9 @@ class _Programs:
         """One pass on all hosts, or on host 0 alone."""
         answers = self._ask(strategy, "run", strategy=strategy.spec(), silent=silent)
         most = lambda name: max(one[name] for one in answers)
-        return _Pass(most("seconds"), most("cpu_s"), tuple(one["output_sha256"] for one in answers))
+        of_each = lambda name: tuple(one[name] for one in answers)
+        timed = TimedPass(most("seconds"), of_each("flops_per_second"))
+        return _Pass(timed, most("cpu_s"), of_each("output_sha256"))
 
     def profile(self, strategy: Strategy, folder: Path) -> dict[str, Any]:
         """One more pass, under the profiler: where its seconds went."""
@@ -133,7 +135,7 @@ class _Programs:
 class _Pass:
     """Seconds and CPU seconds of the host that took most, and a hash of each host's output."""
 
-    seconds: float
+    timed: TimedPass
     cpu_s: float
     outputs: tuple[str, ...]
 
@@ -142,7 +144,7 @@ class _Pass:
 class _Times:
     """What the repeats of one strategy took and sent."""
 
-    total_s: list[float] = dataclasses.field(default_factory=list)
+    passes: list[TimedPass] = dataclasses.field(default_factory=list)
     compute_s: list[float] = dataclasses.field(default_factory=list)
     busy_s: list[float] = dataclasses.field(default_factory=list)  # of a single host beside others that are busy, too
     cpu_s: list[float] = dataclasses.field(default_factory=list)  # of the local work
@@ -151,8 +153,9 @@ class _Times:
     meeting: list[Counters] = dataclasses.field(default_factory=list)  # what a run sends besides its pass
     outputs: set[tuple[str, ...]] = dataclasses.field(default_factory=set)  # hashes by host; one, if all are the same
 
-    def medians(self) -> tuple[float, float]:
-        return statistics.median(self.total_s), statistics.median(self.compute_s)
+    @property
+    def total_s(self) -> list[float]:
+        return [one.seconds for one in self.passes]
 
     def columns(self) -> dict[str, Any]:
         median = lambda found, name: int(statistics.median(getattr(one, name) for one in found))
@@ -175,7 +178,6 @@ def _at_rate(
     plan: Plan,
     tokens: int,
     mbps: float,
-    flops_per_second: Sequence[float],
     progress: Progress,
     each_turn: Callable[[], None],
 ) -> list[dict[str, Any]]:
@@ -184,7 +186,7 @@ def _at_rate(
     rows: list[dict[str, Any]] = []
     steady: dict[Strategy, _Times] = {}
     for name in ("", *plan.disturbances):
-        steady_s = {strategy: of_one.medians()[0] for strategy, of_one in steady.items()}
+        steady_s = {strategy: statistics.median(of_one.total_s) for strategy, of_one in steady.items()}
         around = _undisturbed if not name else functools.partial(_disturbed, name, cluster, plan, mbps, steady_s)
         of_peers = [] if name else peers  # what disturbs links and the last host is not for them
         say = functools.partial(_say, progress, name)
@@ -192,9 +194,9 @@ def _at_rate(
         steady = steady or times
         found = [
             row(
-                plan, programs.facts[strategy], tokens, mbps, *of_one.medians(), flops_per_second, round_trip,
-                **of_one.columns(), **programs.coding[strategy], measured=True, emulated=True, disturbance=name,
-                same_output=len(of_one.outputs | steady[strategy].outputs) == 1,
+                plan, programs.facts[strategy], tokens, mbps, of_one.passes, statistics.median(of_one.compute_s),
+                round_trip, **of_one.columns(), **programs.coding[strategy], measured=True, emulated=True,
+                disturbance=name, same_output=len(of_one.outputs | steady[strategy].outputs) == 1,
             )
             for strategy, of_one in times.items()
         ]  # fmt: skip
@@ -255,8 +257,8 @@ def _in_turns(
                 between, stolen = cluster.counters(), stolen_s() - stolen
                 local = whole if alone else programs.run(strategy, silent=True)
             if counted:
-                of_one.total_s.append(whole.seconds)
-                of_one.compute_s.append(local.seconds)
+                of_one.passes.append(whole.timed)
+                of_one.compute_s.append(local.timed.seconds)
                 of_one.cpu_s.append(local.cpu_s)
                 of_one.busy_s += [programs.busy(strategy)] if alone else []
                 of_one.stolen_s.append(stolen)

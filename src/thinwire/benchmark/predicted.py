@@ -13,7 +13,7 @@ from thinwire.benchmark.inputs import codecs_of, inputs_of
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.profiles import finish, folder_name
 from thinwire.benchmark.recording import record, truly_named
-from thinwire.benchmark.rows import facts_of, row, with_speedups
+from thinwire.benchmark.rows import TimedPass, facts_of, row, with_speedups
 from thinwire.engine import Engine
 from thinwire.planning.latency import Machine, predict_latency
 from thinwire.strategies import Single, Strategy
@@ -90,6 +90,6 @@ def _row(plan: Plan, engine: Engine, tokens: int, mbps: float, machine: Machine)
     flops, rate = engine.flops(tokens), machine.flops_per_second
     total = predict_latency(flops, engine.traffic(tokens), machine, mbps)
     return row(
-        plan, facts_of(engine, tokens), tokens, mbps, total, max(flops) / rate, [rate] * engine.devices,
+        plan, facts_of(engine, tokens), tokens, mbps, [TimedPass(total, (rate,) * engine.devices)], max(flops) / rate,
         machine.message_latency_s, **_NOT_MEASURED, measured=False, emulated=False,
     )  # fmt: skip

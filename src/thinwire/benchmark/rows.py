@@ -1,7 +1,9 @@
 """A row of a benchmark: what a strategy computes and sends, what it took, and how far that is from the floor."""
 
+import dataclasses
 import shlex
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thinwire.benchmark.floor import floor_s, link_s, model_flops
@@ -13,9 +15,17 @@ BASELINES = ("single", "sequence:float32", "tensor:float32")
 VS_PEER = "speedup_vs_peer_"
 _NOT_OF_PEERS = (
     "compute_s", "busy_s", "cpu_s", "stolen_s", "wire_s", "link_s", "encode_s", "decode_s", "floor_s", "ratio_to_floor",
-    "bytes_ledger", "bytes_interface", "packets_interface", "messages", "flops_per_second", "round_trip_s",
+    "bytes_ledger", "bytes_interface", "packets_interface", "messages", "flops_per_second", "passes", "round_trip_s",
     "same_output",
 )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TimedPass:
+    """Seconds of a pass, and FLOP/s of a matrix product on each host just before and after."""
+
+    seconds: float
+    flops_per_second: tuple[float, ...]
 
 
 def facts_of(engine: Engine, tokens: int) -> dict[str, Any]:
@@ -38,23 +48,23 @@ def row(
     facts: dict[str, Any],
     tokens: int,
     mbps: float | int,
-    total_s: float,
+    passes: Sequence[TimedPass],
     compute_s: float,
-    flops_per_second: Sequence[float],
     round_trip_s: float,
     **more: Any,
 ) -> dict[str, Any]:
-    """The row of one strategy, length and rate.
+    """The row of one strategy, length and rate; medians, each pass beside the floor at its own pace.
 
     Args:
         facts: of ``facts_of``.
-        total_s, compute_s: of a pass, and of its local work alone.
-        flops_per_second: of a matrix product on each host.
+        passes: of all that run the strategy.
+        compute_s: of the local work alone.
         round_trip_s: between two hosts.
         more: further columns.
     """
-    sent, flops = facts["bytes_by_device"], facts["model_flops"]
-    floor = floor_s(flops, flops_per_second[: len(flops)], sent, mbps, facts["rounds"], round_trip_s)
+    sent, flops, rounds = facts["bytes_by_device"], facts["model_flops"], facts["rounds"]
+    total_s = statistics.median(one.seconds for one in passes)
+    floors = [floor_s(flops, one.flops_per_second, sent, mbps, rounds, round_trip_s) for one in passes]
     return {
         **{name: facts[name] for name in ("strategy", "codec", "bits_per_token_per_layer", "hosts")},
         "cpu": list(plan.cpu),
@@ -64,12 +74,13 @@ def row(
         "total_s": total_s,
         "compute_s": compute_s,
         "wire_s": max(0.0, total_s - compute_s),
-        "link_s": link_s(sent, mbps, facts["rounds"], round_trip_s),
-        "floor_s": floor,
-        "ratio_to_floor": total_s / floor,
+        "link_s": link_s(sent, mbps, rounds, round_trip_s),
+        "floor_s": statistics.median(floors),
+        "ratio_to_floor": statistics.median(one.seconds / floor for one, floor in zip(passes, floors, strict=True)),
         "bytes_ledger": max(sent),
         "messages": max(facts["messages_by_device"]),
-        "flops_per_second": min(flops_per_second),
+        "flops_per_second": statistics.median(min(one.flops_per_second) for one in passes),
+        "passes": [{"seconds": one.seconds, "flops_per_second": list(one.flops_per_second)} for one in passes],
         "round_trip_s": round_trip_s,
         **more,
     }
@@ -99,11 +110,21 @@ def peer_row(peer: PeerProcess, plan: Plan, tokens: int, mbps: float | int, **mo
 def with_speedups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one rate and length with their speedups over the baselines and peers among them."""
     seconds = {row["strategy"]: row["total_s"] for row in rows}
-    busy_s = next((row["busy_s"] for row in rows if row.get("busy_s")), None)
+    single = next((row for row in rows if row["strategy"] == "single"), {})
+    busy_s = single.get("busy_s")
     over = {f"speedup_vs_{spec.replace(':', '_')}": spec for spec in BASELINES}
     over |= {f"{VS_PEER}{row['strategy']}": row["strategy"] for row in rows if row.get("peer")}
     for one in rows:
         for name, spec in over.items():
             one[name] = seconds[spec] / one["total_s"] if spec in seconds else None
         one["speedup_vs_busy_single"] = busy_s / one["total_s"] if busy_s else None
+        one["speedup_at_equal_pace"] = _at_equal_pace(single, one)
     return rows
+
+
+def _at_equal_pace(single: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
+    """The speedup over the single device, turn by turn, had it run at the pace that host 0 had in the row's pass."""
+    if not (single.get("passes") and row.get("passes")):
+        return None
+    work = lambda one: one["seconds"] * one["flops_per_second"][0]
+    return statistics.median(work(a) / work(b) for a, b in zip(single["passes"], row["passes"], strict=True))

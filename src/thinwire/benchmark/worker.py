@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from thinwire.benchmark.coding import coding_seconds
 from thinwire.benchmark.exchange import Exchanges
 from thinwire.benchmark.inputs import codecs_of, inputs_of
+from thinwire.benchmark.pace import Pace
 from thinwire.benchmark.pieces import Pieces
 from thinwire.benchmark.recording import record, truly_named
 from thinwire.benchmark.rows import facts_of
@@ -40,12 +40,11 @@ from thinwire.weights.load import for_tokens, load_model
 from thinwire.wire.silence import silence
 from thinwire.wire.spmd import make_mesh, put
 
-_GEMM_SLICES, _GEMM_SECONDS = 8, 0.15  # the machine's best is wanted, not what a neighbour left of it
-
 
 class Worker:
     """A host's model and its compiled programs, by strategy and whether they are silent."""
 
+    machine: Pace
     pieces: Pieces
     rounds: Exchanges
 
@@ -87,15 +86,24 @@ class Worker:
         return {"compile_s": compiled, **facts_of(engine, tokens)}
 
     def run(self, strategy: str, silent: bool) -> dict[str, Any]:
-        """Runs a prepared pass: seconds and CPU seconds from when all hosts have begun until it is done; a hash."""
+        """Runs a prepared pass: seconds and CPU seconds from when all hosts have begun until it is done; a hash.
+
+        Beside it the FLOP/s of a matrix product just before and just after, their mean.
+        """
         engine, inputs_T = self.engines[strategy, silent], self.inputs[strategy, silent]
+        before = self.machine.rate()
         if not isinstance(engine.where, int):
             multihost_utils.sync_global_devices("begin")
         begun, used = time.perf_counter(), time.process_time()
         out = jax.block_until_ready(engine.dispatch(inputs_T))
         seconds, used = time.perf_counter() - begun, time.process_time() - used
         here = np.asarray(out["logits"].addressable_shards[0].data)
-        return {"seconds": seconds, "cpu_s": used, "output_sha256": hashlib.sha256(here.tobytes()).hexdigest()}
+        return {
+            "seconds": seconds,
+            "cpu_s": used,
+            "output_sha256": hashlib.sha256(here.tobytes()).hexdigest(),
+            "flops_per_second": (before + self.machine.rate()) / 2,
+        }
 
     def profile(self, strategy: str, folder: str) -> dict[str, Any]:
         """Runs a prepared pass under the profiler, which leaves its files in a folder."""
@@ -107,23 +115,11 @@ class Worker:
         """Seconds of a pass that go into encoding own rows and decoding the others', each timed alone."""
         return coding_seconds(self.engines[strategy, False], len(self.inputs[strategy, False]))
 
-    def gemm(self, tokens: int) -> dict[str, Any]:
-        """The best rate of this model's largest matrix product over so many rows, alone: FLOP/s."""
+    def pace(self, tokens: int) -> dict[str, Any]:
+        """Has the rate of this model's largest matrix product over so many rows measured around every run from now."""
         dims = FAMILIES[self.model.family].dims(self.model.config)
-        a = jnp.ones((tokens, dims.width), self.dtype)
-        b = jnp.ones((dims.width, dims.hidden), self.dtype)
-        multiply = jax.jit(lambda a, b: a @ b)
-        multiply(a, b).block_until_ready()
-        flops = 2.0 * tokens * dims.width * dims.hidden
-
-        def rate() -> float:
-            times, begun = 0, time.perf_counter()
-            while (taken := time.perf_counter() - begun) < _GEMM_SECONDS:
-                multiply(a, b).block_until_ready()
-                times += 1
-            return times * flops / taken
-
-        return {"flops_per_second": max(rate() for _ in range(_GEMM_SLICES))}
+        self.machine = Pace(tokens, dims.width, dims.hidden, self.dtype)
+        return {"flops_per_second": self.machine.rate()}
 
     def prepare_pieces(self, strategies: list[str], devices: int, rows: list[int]) -> dict[str, Any]:
         """Compiles the pieces of a layer, and of the codecs of strategies on so many devices; facts of them."""
@@ -158,7 +154,7 @@ ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "run": Worker.run,
     "profile": Worker.profile,
     "coding": Worker.coding,
-    "gemm": Worker.gemm,
+    "pace": Worker.pace,
     "prepare_pieces": Worker.prepare_pieces,
     "time_pieces": Worker.time_pieces,
     "exchanges": Worker.exchanges,

@@ -2,8 +2,6 @@
 
 import argparse
 import dataclasses
-import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from thinwire.cli import console, inputs, trained
+from thinwire.cli import console, inputs, resume, trained
 from thinwire.cli.trained import add_trained
 from thinwire.codebooks.store import load as load_codebooks
 from thinwire.data import images
@@ -56,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser, section: str, windows: int) -
     parser.add_argument("--json", metavar="FILE", help="write the rows, after every input")
     parser.add_argument("--plot", metavar="FILE", help="draw them as PNG or SVG")
     inputs.add_docs(parser, section)
-    parser.add_argument("--resume", action="store_true", help="go on from what FILE holds already")
+    resume.add_resume(parser)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -65,8 +63,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     inputs.check_section(args.docs, args.section)
     inputs.check_amount(args.tokens, args.windows)
     inputs.check_devices(args.devices)
-    if args.resume and (args.json is None or not Path(args.json).is_file()):
-        raise ThinwireError("--resume goes on from the file that --json names, and there is none; leave it out.")
+    if args.resume:
+        resume.check_file(args.json)
     if args.mesh:
         jax.config.update("jax_num_cpu_devices", args.devices)
 
@@ -163,7 +161,6 @@ def _learnt_from_images(model: LoadedModel, missing: Mapping[Path, Strategy], ar
 
 def document_of(name: str, arguments: Sequence[str], args: argparse.Namespace, model: LoadedModel, reading: Reading):
     """What stands beside the rows: the model, the inputs and how they were measured."""
-    command = shlex.join(["python", "-m", name, *(a for a in arguments if a != "--resume")])
     return {
         "model": model.name,
         "model_sha256": model.sha256,
@@ -175,7 +172,7 @@ def document_of(name: str, arguments: Sequence[str], args: argparse.Namespace, m
         "seed": args.seed,
         "measure": reading.measure,
         "emulated": "a mesh on one machine" if args.mesh else "virtual devices",
-        **inputs.environment(command),
+        **inputs.environment(resume.command_of(name, arguments)),
     }
 
 
@@ -201,14 +198,11 @@ def read_done(path: str | Path, document: Mapping[str, Any], reading: Reading, p
     Raises:
         ThinwireError: the file is none of this study's, or its settings were others.
     """
-    try:
-        old = json.loads(Path(path).read_text(encoding="utf-8"))
-        for key in SETTINGS:
-            if old[key] != document[key]:
-                raise ThinwireError(f"{path} was measured with {key} {old[key]}, not {document[key]}: start afresh.")
+
+    def read(old: Mapping[str, Any]) -> Found:
         return {spec: of[: len(reading.inputs_W)] for spec, of in unwritten(reading, old[part]).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ThinwireError(f"{path} is no result of this study ({error!r}): start afresh.") from error
+
+    return resume.read_earlier(path, "this study", read, document, SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

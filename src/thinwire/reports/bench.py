@@ -27,6 +27,7 @@ COLUMNS: dict[str, Show] = {
     "wire, wait": lambda row: as_seconds(row["wire_s"]),
     "vs single": lambda row: as_times(row["speedup_vs_single"]),
     "vs busy": lambda row: as_times(row.get("speedup_vs_busy_single")),
+    "equal pace": lambda row: as_times(row.get("speedup_at_equal_pace")),
     "vs float32": lambda row: as_times(row["speedup_vs_sequence_float32"]),
     "vs tensor": lambda row: as_times(row["speedup_vs_tensor_float32"]),
     "floor": lambda row: as_seconds(row["floor_s"]),
@@ -41,11 +42,13 @@ PARTS = ("compute", "encode", "decode", "wire", "wait")
 MEANING = (
     "total: median seconds of a pass, from when all hosts have begun until the last is done; ±: half the distance of "
     "its quartiles; compute: the same program without sending; vs busy: the speedup over the single device while every "
-    "other host makes such a pass, too; vs float32 and vs tensor: over sequence:float32 and tensor:float32; sent: by "
-    "one host, as the ledger says, and as its interface counted; same: every pass gave the same output, bit for bit; "
-    "(drop): all links fell to a tenth in mid-run, (lose): every host lost a twentieth of the packets that arrived, "
-    "(slow): the last host had half of its share; in bars the wire is the bytes at the rate of the link and the round "
-    "trips, and waiting what else a pass takes longer than without sending"
+    "other host makes such a pass, too; equal pace: the speedup over the single device had it run at the pace that "
+    "host 0 had in the strategy's pass, by matrix products just before and after each; vs float32 and vs tensor: over "
+    "sequence:float32 and tensor:float32; sent: by one host, as the ledger says, and as its interface counted; same: "
+    "every pass gave the same output, bit for bit; (drop): all links fell to a tenth in mid-run, (lose): every host "
+    "lost a twentieth of the packets that arrived, (slow): the last host had half of its share; in bars the wire is "
+    "the bytes at the rate of the link and the round trips, and waiting what else a pass takes longer than without "
+    "sending"
 )
 
 
