@@ -32,7 +32,7 @@ Inputs = Int[np.ndarray, " T"] | Float[np.ndarray, "T P"]  # one row a token: it
 
 # XLA's CPU backend begins a pass with all that waits for nothing: with bfloat16 the conversion of many layers' weights,
 # into memory that is new each time. In this order of instructions there is less of that.
-_LAYER_BY_LAYER = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+_LAYER_BY_LAYER: dict[str, str | bool] = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
 
 
 class Engine:
@@ -100,7 +100,7 @@ class Engine:
         self._programs: dict[Any, Any] = {}
 
     @property
-    def _compiler_options(self) -> dict[str, bool] | None:
+    def _compiler_options(self) -> dict[str, str | bool] | None:
         first = jax.devices()[0] if isinstance(self.where, int) else self.where.devices.flat[0]
         converts = self.unrolled and self.dtype == "bfloat16" and first.platform == "cpu"
         return _LAYER_BY_LAYER if converts else None
