@@ -32,7 +32,7 @@ Inputs = Int[np.ndarray, " T"] | Float[np.ndarray, "T P"]  # one row a token: it
 
 # XLA's CPU backend begins a pass with all that waits for nothing: with bfloat16 the conversion of many layers' weights,
 # into memory that is new each time. In this order of instructions there is less of that.
-_LAYER_BY_LAYER: dict[str, str | bool] = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+_MEMORY_ORDER: dict[str, str | bool] = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
 
 
 class Engine:
@@ -103,7 +103,7 @@ class Engine:
     def _compiler_options(self) -> dict[str, str | bool] | None:
         first = jax.devices()[0] if isinstance(self.where, int) else self.where.devices.flat[0]
         converts = self.unrolled and self.dtype == "bfloat16" and first.platform == "cpu"
-        return _LAYER_BY_LAYER if converts else None
+        return _MEMORY_ORDER if converts else None
 
     def _holds_what(self, other: "Engine") -> bool:
         """Whether the other engine's weights lie on its devices as this one's would."""
@@ -210,7 +210,7 @@ class Engine:
         with silence((device, self.devices)):
             spec = self._family.inputs_spec(self.model.config, tokens)
             local = jax.jit(self._local(tokens, "last"))
-            return local.lower(params, self._codecs, spec).compile(), (params, self._codecs)
+            return local.lower(params, self._codecs, spec).compile(self._compiler_options), (params, self._codecs)
 
     def _build(self, tokens: int, logits: str, keep_cache: Keep = ""):
         local = self._local(tokens, logits, keep_cache)

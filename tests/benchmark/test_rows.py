@@ -1,7 +1,10 @@
 """Rows of a benchmark, by hand: a machine that changes its pace does not change what is said of a strategy."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from thinwire.benchmark import pace as pace_module
 from thinwire.benchmark.pace import Pace
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.rows import TimedPass, row, with_speedups
@@ -40,5 +43,8 @@ def test_speedup_at_equal_pace_goes_turn_by_turn():
     assert both["speedup_vs_single"] == pytest.approx(4 / 1.25)
 
 
-def test_the_pace_is_a_rate():
-    assert 1e6 < Pace(8, 16, 32, "float32").rate() < 1e13
+def test_the_pace_is_that_of_the_best_slice(monkeypatch):
+    pace, clock = Pace(8, 16, 32, "float32"), iter([0.0, 0.0, 0.1, 1.0, 1.0, 1.01, 1.02, 1.08, 2.0, 2.0, 2.2])
+    # Products in three slices: one in 0.1 s, three in 0.08 s, one in 0.2 s; each is 2 · 8 · 16 · 32 operations.
+    monkeypatch.setattr(pace_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert pace.rate() == pytest.approx(3 * 8192 / 0.08)

@@ -22,3 +22,10 @@ def test_unrolled_is_the_scan(spec):
     (_, counted), (lowered, expected) = unrolled.lower(len(ids)), rolled.lower(len(ids))
     assert sorted(map(str, counted.entries)) == sorted(map(str, expected.entries))
     assert "while" in lowered.as_text()
+
+
+def test_sines_are_computed_once_for_all_heads_and_layers():
+    engine = Engine(tiny.model(), parse_strategy("single"), unrolled=True)
+    engine.prepare(tiny.TOKENS, "last")
+    program = engine.program_text(tiny.TOKENS)
+    assert [program.count(name) for name in (" cosine(", " sine(")] == [1, 1]

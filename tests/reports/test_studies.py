@@ -113,6 +113,7 @@ def test_losses():
     ends = [container.lines[0].get_xydata().tolist() for container in axes.containers]
     # What losses add; beside each other by a twentieth of the least part that is lost, so that both are seen.
     assert ends == [[[0, 0], [9.75, pytest.approx(2)]], [[0, 0], [10.25, pytest.approx(1)]]]
+    assert not lost_plot({**HEAD, "rows": LOST[:1], "draws": 2}, "nothing is lost").axes[0].containers
 
 
 def test_compressors():

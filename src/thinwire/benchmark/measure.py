@@ -67,7 +67,7 @@ def measure(
         for tokens in plan.tokens:
             progress(f"{tokens} tokens: compiling")
             programs = _Programs(fleet, plan, tokens)
-            fleet.everybody("pace", tokens=-(-tokens // plan.hosts))
+            fleet.everybody("watch", tokens=-(-tokens // plan.hosts))
             for mbps in plan.mbps:
                 cluster.set_rate(mbps)
                 say = lambda what, at=mbps: progress(f"{at:g} Mbps: {what}")

@@ -44,7 +44,7 @@ from thinwire.wire.spmd import make_mesh, put
 class Worker:
     """A host's model and its compiled programs, by strategy and whether they are silent."""
 
-    machine: Pace
+    pace: Pace
     pieces: Pieces
     rounds: Exchanges
 
@@ -91,7 +91,7 @@ class Worker:
         Beside it the FLOP/s of a matrix product just before and just after, their mean.
         """
         engine, inputs_T = self.engines[strategy, silent], self.inputs[strategy, silent]
-        before = self.machine.rate()
+        before = self.pace.rate()
         if not isinstance(engine.where, int):
             multihost_utils.sync_global_devices("begin")
         begun, used = time.perf_counter(), time.process_time()
@@ -102,7 +102,7 @@ class Worker:
             "seconds": seconds,
             "cpu_s": used,
             "output_sha256": hashlib.sha256(here.tobytes()).hexdigest(),
-            "flops_per_second": (before + self.machine.rate()) / 2,
+            "flops_per_second": (before + self.pace.rate()) / 2,
         }
 
     def profile(self, strategy: str, folder: str) -> dict[str, Any]:
@@ -115,11 +115,11 @@ class Worker:
         """Seconds of a pass that go into encoding own rows and decoding the others', each timed alone."""
         return coding_seconds(self.engines[strategy, False], len(self.inputs[strategy, False]))
 
-    def pace(self, tokens: int) -> dict[str, Any]:
+    def watch(self, tokens: int) -> dict[str, Any]:
         """Has the rate of this model's largest matrix product over so many rows measured around every run from now."""
         dims = FAMILIES[self.model.family].dims(self.model.config)
-        self.machine = Pace(tokens, dims.width, dims.hidden, self.dtype)
-        return {"flops_per_second": self.machine.rate()}
+        self.pace = Pace(tokens, dims.width, dims.hidden, self.dtype)
+        return {}
 
     def prepare_pieces(self, strategies: list[str], devices: int, rows: list[int]) -> dict[str, Any]:
         """Compiles the pieces of a layer, and of the codecs of strategies on so many devices; facts of them."""
@@ -154,7 +154,7 @@ ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "run": Worker.run,
     "profile": Worker.profile,
     "coding": Worker.coding,
-    "pace": Worker.pace,
+    "watch": Worker.watch,
     "prepare_pieces": Worker.prepare_pieces,
     "time_pieces": Worker.time_pieces,
     "exchanges": Worker.exchanges,
