@@ -76,7 +76,7 @@ def compare(
             logits_TV = single_TV if isinstance(engine.strategy, Single) else engine.logits(ids_T)
             spent[i] = min(spent[i], time.perf_counter() - start)
             distances[i].append(distance(logits_TV, single_TV, ids_T))
-    baseline: dict[int, float] = dict.fromkeys(BANDWIDTHS_MBPS, seconds)
+    baseline = _latency_s(reference, tokens, machine)
     rows = [
         {
             **identity(engine, tokens),
@@ -121,9 +121,13 @@ def identity(engine: Engine, tokens: int) -> dict[str, Any]:
     }
 
 
-def _predictions(engine: Engine, tokens: int, machine: Machine, single_s: dict[int, float]) -> dict[str, Any]:
+def _latency_s(engine: Engine, tokens: int, machine: Machine) -> dict[int, float]:
     traffic, flops = engine.traffic(tokens), engine.flops(tokens)
-    latency = {mbps: predict_latency(flops, traffic, machine, mbps) for mbps in BANDWIDTHS_MBPS}
+    return {mbps: predict_latency(flops, traffic, machine, mbps) for mbps in BANDWIDTHS_MBPS}
+
+
+def _predictions(engine: Engine, tokens: int, machine: Machine, single_s: dict[int, float]) -> dict[str, Any]:
+    latency = _latency_s(engine, tokens, machine)
     return {
         "predicted_latency_s": {str(mbps): s for mbps, s in latency.items()},
         "predicted_speedup": {str(mbps): single_s[mbps] / s for mbps, s in latency.items()},
