@@ -207,10 +207,16 @@ class Engine:
         """
         own = lambda tree, sharded: jax.tree.map(lambda x: x[device], tree) if sharded else tree
         params = jax.tree.map(lambda one, x: own(x, one), self._sharded, self._params)
-        with silence((device, self.devices)):
-            spec = self._family.inputs_spec(self.model.config, tokens)
-            local = jax.jit(self._local(tokens, "last"))
-            return local.lower(params, self._codecs, spec).compile(self._compiler_options), (params, self._codecs)
+        local = self._local(tokens, "last")
+
+        @jax.jit
+        def of_one(index, *arguments):
+            with silence((index, self.devices)):  # not a constant: nothing is left out that others would hear
+                return local(*arguments)
+
+        arguments = (np.int32(device), params, self._codecs)
+        spec = self._family.inputs_spec(self.model.config, tokens)
+        return of_one.lower(*arguments, spec).compile(self._compiler_options), arguments
 
     def _build(self, tokens: int, logits: str, keep_cache: Keep = ""):
         local = self._local(tokens, logits, keep_cache)

@@ -38,7 +38,6 @@ def _all(one, visible_S, visible_R):
         *(jnp.concatenate(parts) for parts in zip((one.k_SKd, one.v_SKd), one.decoded, strict=True)),
         jnp.concatenate([visible_S, visible_R]),
         SCALE,
-        certain=True,
     )
 
 

@@ -8,7 +8,8 @@ import pytest
 from thinwire.codecs import CODECS
 from thinwire.codecs.base import SHARED
 from thinwire.errors import ThinwireError
-from thinwire.training.predictive import balanced_rotation, learn_layers, shared_projection
+from thinwire.training.predictive import learn_layers, shared_projection
+from thinwire.training.rotation import rotation_of
 
 T, D, R = 23, 12, 5
 CODEC = CODECS["pvq"](groups=4, size=8, rank=R, history=2)
@@ -68,7 +69,7 @@ def test_rotation_is_inverted_and_balances_the_groups():
     rows = (rng.standard_normal((4000, 16)) * np.geomspace(0.1, 10, 16)) @ np.linalg.qr(rng.standard_normal((16, 16)))[
         0
     ]
-    analysis, synthesis = balanced_rotation(rows.astype(np.float32), 4)
+    analysis, synthesis = rotation_of("joint", rows.astype(np.float32), 4)
     np.testing.assert_allclose(analysis @ synthesis, np.eye(16), atol=1e-4)
     logs = np.log((rows @ analysis).var(axis=0)).reshape(4, 4).sum(axis=1)
     plain = np.log(rows.var(axis=0)).reshape(4, 4).sum(axis=1)

@@ -13,7 +13,7 @@ from thinwire.models.families import FAMILIES
 from thinwire.strategies import Setting, Single, parse_strategy
 from thinwire.training import sensitivity as sensitivity_module
 from thinwire.training.calibrate import METRIC, CalibrationJob, collect
-from thinwire.training.predictive import balanced_rotation, fisher_rotation
+from thinwire.training.rotation import balanced, by_fisher, by_half
 from thinwire.training.sensitivity import _ERROR, _SeenWithError, sensitivity
 
 TOKENS = 24
@@ -125,7 +125,7 @@ def test_a_trusted_metric_is_how_errors_are_counted(rows_nD):
     rng = np.random.default_rng(6)
     root_DD = rng.normal(size=(24, 24))
     metric_DD = (root_DD @ root_DD.T).astype(np.float32)
-    analysis_DD, synthesis_DD = fisher_rotation(rows_nD, 4, metric_DD, trust=1.0)
+    analysis_DD, synthesis_DD = balanced(rows_nD, 4, by_fisher(rows_nD, metric_DD, trust=1.0))
     np.testing.assert_allclose(analysis_DD @ synthesis_DD, np.eye(24), atol=1e-3)
     counted_DD = analysis_DD @ analysis_DD.T  # an error e costs |e analysis|²
     np.testing.assert_allclose(counted_DD / np.trace(counted_DD), metric_DD / np.trace(metric_DD), atol=1e-4)
@@ -133,8 +133,8 @@ def test_a_trusted_metric_is_how_errors_are_counted(rows_nD):
 
 def test_a_metric_that_is_not_trusted_changes_nothing(rows_nD):
     metric_DD = np.diag(np.arange(1.0, 25)).astype(np.float32)
-    analysis_DD, _ = fisher_rotation(rows_nD, 4, metric_DD, trust=0.0)
-    plain_DD, _ = balanced_rotation(rows_nD, 4)
+    analysis_DD, _ = balanced(rows_nD, 4, by_fisher(rows_nD, metric_DD, trust=0.0))
+    plain_DD, _ = balanced(rows_nD, 4, by_half(rows_nD))
     counted_DD, wanted_DD = analysis_DD @ analysis_DD.T, plain_DD @ plain_DD.T
     np.testing.assert_allclose(counted_DD / np.trace(counted_DD), wanted_DD / np.trace(wanted_DD), atol=1e-5)
 
@@ -143,6 +143,6 @@ def test_directions_that_nobody_feels_do_not_break_it(rows_nD):
     metric_DD = np.zeros((24, 24), np.float32)
     metric_DD[0, 0] = 1.0
     for trust in (0.9, 1.0):
-        analysis_DD, synthesis_DD = fisher_rotation(rows_nD, 4, metric_DD, trust=trust)
+        analysis_DD, synthesis_DD = balanced(rows_nD, 4, by_fisher(rows_nD, metric_DD, trust=trust))
         assert np.isfinite(analysis_DD).all()
         assert np.isfinite(synthesis_DD).all()

@@ -124,4 +124,4 @@ def merged_attention(
         added_SK = jnp.where(visible_S[:, None], added_SK, NEVER)
     k_AKd, v_AKd = (jnp.concatenate([a, b.astype(a.dtype)]) for a, b in ((k_SKd, k_CKd), (v_SKd, v_CKd)))
     q_THc, k_AKc = with_scores(q_THd, k_AKd, jnp.concatenate([added_SK, added_CK]), scale)
-    return partial_attention(q_THc, k_AKc, v_AKd, None, 1.0, certain=True)
+    return partial_attention(q_THc, k_AKc, v_AKd, None, 1.0)

@@ -58,8 +58,7 @@ def exact_attention(
             visible = keys[None] <= position_T[start:stop, None]
         else:
             visible = jnp.broadcast_to((keys < PAD)[None], (stop - start, seen)) if padded else None
-        # A token sees at least itself; padding sees all that is not.
-        attend = lambda: partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale, certain=True)
+        attend = lambda: partial_attention(q_THd[start:stop], k_TKd[:seen], v_TKd[:seen], visible, scale)
         if count is None or start < count[0]:
             return attend()
         return lax.cond(count[1] > start, attend, lambda: nothing(stop - start, *q_THd.shape[1:]))

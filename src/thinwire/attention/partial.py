@@ -32,14 +32,12 @@ def partial_attention(
     v_SKe: Float[Array, "S K e"],
     visible_TS: Bool[Array, "T S"] | Bool[Array, " S"] | None,
     scale: float,
-    certain: bool = False,
     precision: lax.PrecisionLike = None,
 ) -> Partial:
     """Attention of T queries over S keys; H/K query heads in a row share a key head.
 
     Args:
         visible_TS: which keys a query sees, or all queries; None: all.
-        certain: every query sees a key, which saves work.
         precision: of both products; None: the default.
     """
     T, H, _ = q_THd.shape
@@ -50,8 +48,8 @@ def partial_attention(
     if q_THd.dtype == jnp.float32:
         q_THd, scale = q_THd * scale, 1.0  # queries are fewer numbers than scores
 
-    def one_head(q_gTd, k_Sd, v_Sd, visible_TS):
-        return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale, certain, precision)
+    def one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale=scale):
+        return _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale, precision)
 
     def together(q_THd, k_SKd, v_SKe):
         heads = (q_THd.reshape(T, K, g, -1).transpose(1, 2, 0, 3), k_SKd.swapaxes(0, 1), v_SKe.swapaxes(0, 1))
@@ -61,7 +59,9 @@ def partial_attention(
         def head(n):
             q_gTd = lax.dynamic_slice_in_dim(q_THd, n * g, g, axis=1).swapaxes(0, 1)
             k_Sd, v_Sd = (lax.dynamic_index_in_dim(x, n, axis=1, keepdims=False) for x in (k_SKd, v_SKe))
-            return _in_tiles(one_head, q_gTd, k_Sd, v_Sd, visible_TS)
+            # A CPU without bfloat16 would turn these into float32 tile by tile, and weights there and back.
+            q_gTd, k_Sd, v_Sd = (x.astype(jnp.float32) for x in (q_gTd, k_Sd, v_Sd))
+            return _in_tiles(functools.partial(one_head, scale=1.0), q_gTd * scale, k_Sd, v_Sd, visible_TS)
 
         return lax.map(head, jnp.arange(K))
 
@@ -73,7 +73,7 @@ def partial_attention(
     return Partial(out_KgTd.transpose(2, 0, 1, 3).reshape(T, H, e), flat(top_KgT), flat(sum_KgT))
 
 
-def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool, precision: lax.PrecisionLike):
+def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, precision: lax.PrecisionLike):
     """One key head and the query heads that share it: outputs, largest scores and sums."""
     product = functools.partial(jnp.einsum, precision=precision, preferred_element_type=jnp.float32)
     score_gTS = product("gtd,sd->gts", q_gTd, k_Sd)
@@ -83,9 +83,9 @@ def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, certain: bool, precis
         score_gTS = jnp.where(visible_TS[None], score_gTS, NEVER)
     # What comes out does not depend on it but for rounding, so gradients need not go through the maximum.
     top_gT = lax.stop_gradient(score_gTS.max(axis=-1))
+    if visible_TS is not None:
+        top_gT = jnp.maximum(top_gT, NEVER / 2)  # so that what nobody sees weighs nothing, also where nothing is seen
     weight_gTS = jnp.exp(score_gTS - top_gT[..., None])
-    if visible_TS is not None and not certain:
-        weight_gTS = jnp.where(visible_TS[None], weight_gTS, 0.0)
     # In this order of axes XLA keeps the operands as they are; turned round, its CPU backend (jax 0.10 to 0.12) cannot
     # multiply bfloat16 to float32 where there is one query head a key head.
     out_gTd = product("gts,sd->gtd", weight_gTS.astype(v_Sd.dtype), v_Sd)

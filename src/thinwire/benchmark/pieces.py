@@ -157,7 +157,7 @@ def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float
 
     def attend(q_THd, k_SKd, v_SKd, visible_TS):
         if not dims.causal:
-            return finish(partial_attention(q_THd, k_SKd, v_SKd, None, dims.head**-0.5, certain=True))
+            return finish(partial_attention(q_THd, k_SKd, v_SKd, None, dims.head**-0.5))
         part = partial_attention(q_THd, k_SKd, v_SKd, visible_TS, dims.head**-0.5)
         return finish(merge(nothing(rows, dims.heads, dims.head), part))
 

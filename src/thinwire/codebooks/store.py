@@ -57,6 +57,7 @@ def _check_arrays(manifest: Manifest, arrays: Mapping[str, Mapping[str, np.ndarr
     if arrays.keys() - {SHARED} != manifest.sites.keys():
         raise ValueError(f"there are arrays for sites {', '.join(arrays)}, not {', '.join(manifest.sites)}")
     for site, dim in manifest.sites.items():
+        coded = arrays[site]["synthesis"].shape[1] if "synthesis" in arrays[site] else dim  # axes of a residual
         for name, array in arrays[site].items():
             where = f"{name} at site {site}"
             if array.dtype != np.float32:
@@ -64,7 +65,9 @@ def _check_arrays(manifest: Manifest, arrays: Mapping[str, Mapping[str, np.ndarr
             if array.ndim < 1 or array.shape[0] != manifest.layers:
                 raise ValueError(f"{where} has shape {array.shape}, but there are {manifest.layers} layers")
             # (L, G, C, E), or (L, stages, G, C, E)
-            if name == "codebook" and (array.ndim not in (4, 5) or array.shape[-3] * array.shape[-1] != dim):
+            if name == "codebook" and (array.ndim not in (4, 5) or array.shape[-3] * array.shape[-1] != coded):
+                raise ValueError(f"{where} has shape {array.shape}, which does not make rows of {coded} values")
+            if name == "synthesis" and array.shape[1:] != (coded, dim):
                 raise ValueError(f"{where} has shape {array.shape}, which does not make rows of {dim} values")
             if not np.isfinite(array).all():
                 raise ValueError(f"{where} holds NaN or infinity")

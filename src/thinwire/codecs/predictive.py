@@ -28,6 +28,9 @@ class Predictive(Codec):
     layers: ``project (history·D_model, R)``, from the normalised embeddings of a token and the ones before it. The
     payload is that of the quantiser. Sender and receivers predict from the same decoded rows, so nothing drifts.
 
+    Both products can be made smaller. With a ``bottleneck`` of B, ``predict`` is (R+D, B) and followed by ``expand (B,
+    D)``; with A ``axes``, ``analysis`` is (D, A) and ``synthesis`` (A, D): along the other axes rows are as predicted.
+
     With ``rank=0`` only the layer below is looked at, for models whose inputs are not known everywhere: there is no
     ``project``, and layer 0 is coded like the others, from the mean row.
 
@@ -40,8 +43,10 @@ class Predictive(Codec):
             scales errors by what the model's predictions feel of them instead (of keys and values; at other sites it
             is ``joint``); ``apart`` rotates keys and values each for themselves, ``none`` not at all.
         layer0: ``recomputed`` by every device where tokens are known, or ``coded`` like the others.
+        bottleneck: B, numbers through which a prediction goes; 0: as many as it needs.
+        axes: A, principal axes of a residual that are coded, the ones with most variance; 0: all.
 
-    The last three are there to see what each part brings.
+    ``below``, ``rotate`` and ``layer0`` are there to see what each part brings.
 
     Raises:
         ThinwireError: an option is out of range.
@@ -53,6 +58,8 @@ class Predictive(Codec):
     below: int = 1
     rotate: str = "joint"
     layer0: str = "recomputed"
+    bottleneck: int = 0
+    axes: int = 0
 
     predicts: ClassVar[bool] = True
 
@@ -61,6 +68,11 @@ class Predictive(Codec):
             raise ThinwireError(f"A predictive codec's rank is {self.rank}; use 0 for no token features, or more.")
         if not 1 <= self.history <= MAX_HISTORY:
             raise ThinwireError(f"A predictive codec's history is {self.history}; use 1 to {MAX_HISTORY} tokens.")
+        for option, value in (("bottleneck", self.bottleneck), ("axes", self.axes)):
+            if value < 0:
+                raise ThinwireError(f"{option}={value} is below 0; leave it out for all.")
+        if self.axes and self.rotate not in ("joint", "fisher"):
+            raise ThinwireError(f"axes={self.axes} of rotate={self.rotate}: use joint or fisher, or leave axes out.")
         if self.below not in (0, 1):
             raise ThinwireError(f"below={self.below} is neither 0 nor 1.")
         for option, value, choices in (
@@ -101,8 +113,14 @@ class Predictive(Codec):
         return self.rank > 0
 
     def check(self, dim: int) -> None:
-        """Raises ThinwireError where the quantiser cannot code rows of ``dim`` values."""
-        self.quantiser.check(dim)
+        """Raises ThinwireError where rows of ``dim`` values have fewer axes, or the quantiser cannot code them."""
+        if self.axes > dim:
+            raise ThinwireError(f"axes={self.axes} is more than the {dim} values of a row.")
+        self.quantiser.check(self.width(dim))
+
+    def width(self, dim: int) -> int:
+        """Values that the quantiser codes of a row of ``dim``."""
+        return self.axes or dim
 
     def token_features(self, shared: CodecParams, inputs_TM: Float[Array, "T M"]) -> Float[Array, "T R"]:
         """What a token and the ones before it tell of its rows, from their embeddings; float32."""
@@ -116,7 +134,8 @@ class Predictive(Codec):
         if known is None:
             raise ValueError("a predictive codec needs to be told what is known of the rows")
         seen_TK = jnp.concatenate([known["features"], known["below"]], axis=1) if self.rank else known["below"]
-        return seen_TK @ params["predict"] + params["bias"][None]
+        predicted = seen_TK @ params["predict"]
+        return (predicted @ params["expand"] if self.bottleneck else predicted) + params["bias"][None]
 
     def encode(self, params: CodecParams, x_TD: Float[Array, "T D"], known: Known | None = None) -> Payload:
         """The codes of the residual."""
@@ -127,28 +146,30 @@ class Predictive(Codec):
         self, params: CodecParams, payload: Payload, tokens: int, dim: int, known: Known | None = None
     ) -> Float[Array, "T D"]:
         """The prediction and the decoded residual."""
-        residual_TD = self.quantiser.decode(params, payload, tokens, dim, known) @ params["synthesis"]
-        return self.predict(params, known) + residual_TD
+        coded_TA = self.quantiser.decode(params, payload, tokens, self.width(dim), known)
+        return self.predict(params, known) + coded_TA @ params["synthesis"]
 
     def payload_bytes(self, tokens: int, dim: int) -> int:
         """Bytes of the codes."""
-        return self.quantiser.payload_bytes(tokens, dim)
+        return self.quantiser.payload_bytes(tokens, self.width(dim))
 
     def bits_per_token(self, dim: int) -> float:
         """Bits of the codes of a row."""
-        return self.quantiser.bits_per_token(dim)
+        return self.quantiser.bits_per_token(self.width(dim))
 
     def init_params(self, key: Array, layers: int, dim: int) -> dict[str, Array]:
         """Random arrays: a weak prediction and a random rotation."""
-        keys = jax.random.split(key, 3)
-        rotation_LDD = jnp.linalg.qr(jax.random.normal(keys[0], (layers, dim, dim)))[0]
-        known = self.rank + dim
+        keys = jax.random.split(key, 4)
+        normal = lambda key, rows, columns: rows**-0.5 * jax.random.normal(key, (layers, rows, columns))
+        rotation_LDA = jnp.linalg.qr(jax.random.normal(keys[0], (layers, dim, dim)))[0][:, :, : self.width(dim)]
+        expand = {"expand": normal(keys[3], self.bottleneck, dim)} if self.bottleneck else {}
         return {
-            "predict": 0.1 * known**-0.5 * jax.random.normal(keys[1], (layers, known, dim)),
+            "predict": 0.1 * normal(keys[1], self.rank + dim, self.bottleneck or dim),
+            **expand,
             "bias": jnp.zeros((layers, dim)),
-            "analysis": rotation_LDD,
-            "synthesis": rotation_LDD.swapaxes(1, 2),
-            **self.quantiser.init_params(keys[2], layers, dim),
+            "analysis": rotation_LDA,
+            "synthesis": rotation_LDA.swapaxes(1, 2),
+            **self.quantiser.init_params(keys[2], layers, self.width(dim)),
         }
 
     def init_shared(self, key: Array, width: int) -> dict[str, Array]:
@@ -160,11 +181,15 @@ class Predictive(Codec):
 
     def encode_flops(self, dim: int) -> float:
         """Prediction, rotation and quantisation."""
-        return 2.0 * dim * (self.rank + 2 * dim) + self.quantiser.encode_flops(dim)
+        return self._predict_flops(dim) + 2.0 * dim * self.width(dim) + self.quantiser.encode_flops(self.width(dim))
 
     def decode_flops(self, dim: int) -> float:
         """Prediction and rotation back."""
-        return 2.0 * dim * (self.rank + 2 * dim) + self.quantiser.decode_flops(dim)
+        return self._predict_flops(dim) + 2.0 * dim * self.width(dim) + self.quantiser.decode_flops(self.width(dim))
+
+    def _predict_flops(self, dim: int) -> float:
+        known = self.rank + dim
+        return 2.0 * self.bottleneck * (known + dim) if self.bottleneck else 2.0 * known * dim
 
     def options(self) -> dict[str, Any]:
         """The quantiser's options, then those of the prediction."""

@@ -59,11 +59,14 @@ def run_layers(
     codecs = dict(codecs or {})
     everywhere = codecs.pop(SHARED, {})
     per_layer = (weights, codecs, dict(cache or {}))
+    unrolled = _unstacked(weights)
     layers, apart = setting.dims.layers, strategy.first_apart(setting.dims)
 
     def body(carry, index, first):
         x_TD, carried = carry
         own, layer_codecs, layer_cache = _of_layer(per_layer, index)
+        if unrolled:
+            own = after(x_TD, own)
         scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
         x_TD = layer(own, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
@@ -75,7 +78,7 @@ def run_layers(
         step = functools.partial(body, first=start == 0 and apart)
         if strategy.recomputed_backwards:
             step = jax.checkpoint(step, prevent_cse=False)  # a loop needs no barrier against finding the same twice
-        carry, of_run = _loop(step, carry, range(start, stop), unrolled=_unstacked(weights))
+        carry, of_run = _loop(step, carry, range(start, stop), unrolled)
         emitted.append(of_run)
     return strategy.output(setting, carry[0]), jax.tree.map(lambda *layers: jnp.concatenate(layers), *emitted)
 
@@ -83,6 +86,27 @@ def run_layers(
 def unstack(tree: Any, axis: int = 0) -> Any:
     """Each array as a tuple of its layers' arrays: ``run_layers`` then copies none of them out of a stack."""
     return jax.tree.map(lambda x: tuple(x[(slice(None),) * axis + (n,)] for n in range(x.shape[axis])), tree)
+
+
+def after(x: Array, weights: Any) -> Any:
+    """The same weights, as if they followed from ``x``; for those in bfloat16 on a CPU.
+
+    XLA's CPU backend begins a pass with all that waits for nothing: the weights of every layer are converted to float32
+    at once, into memory that is new each time. Bits of ``x`` that are always zero hold them back until they are used.
+    """
+    none = lax.bitcast_convert_type(x.ravel()[0].astype(jnp.bfloat16), jnp.uint16)
+    none = lax.shift_right_logical(lax.shift_right_logical(none, jnp.uint16(9)), jnp.uint16(8))
+
+    def held(w):
+        bits = lax.bitcast_convert_type(w, jnp.uint16) | none.reshape((1,) * w.ndim)
+        return lax.bitcast_convert_type(bits, jnp.bfloat16)
+
+    def of(w):
+        if w.dtype != jnp.bfloat16:
+            return w
+        return lax.platform_dependent(w, cpu=held, default=lambda w: w)
+
+    return jax.tree.map(of, weights)
 
 
 def _unstacked(tree: Any) -> bool:

@@ -46,7 +46,7 @@ def attend_undecoded(strategy, scope: LayerScope, call: AttentionCall, payloads_
         return finish(code_table.merged_attention(*mine, theirs, seen_theirs, call.scale))
     if form == "tables":
         by_tables = _tables_kernel if kernels == "pallas" else code_table.table_attention
-        part = partial_attention(*mine, call.scale, certain=True)
+        part = partial_attention(*mine, call.scale)
         return finish(merge(part, by_tables(call.q_THd, theirs, seen_theirs, call.scale)))
     return finish(_mixed_kernel(*mine, theirs, seen_theirs, call.scale)) if kernels == "pallas" else None
 

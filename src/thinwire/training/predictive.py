@@ -15,11 +15,11 @@ from thinwire.codecs.base import Codec
 from thinwire.codecs.predictive import Predictive
 from thinwire.models.families import FAMILIES
 from thinwire.training import quantisers
+from thinwire.training.rotation import Metric, metric_of, rotation_of
 from thinwire.training.unfinished import Learnt, Once
 from thinwire.weights.load import LoadedModel
 
 RIDGE = 0.01  # of the variance of a regressor
-TRUST = 0.9  # of how errors are counted, the part by a metric of the model's; the rest is by variance
 LAYERS_ASKED = 10  # layers, evenly spread, for which the shared token features are chosen
 
 
@@ -82,124 +82,58 @@ def learn_layers(
     for layer, rows_nD in enumerate(rows_LnD):
         if layer == 0 and codec.recomputes:
             below_nD = rows_nD
-            yield _nothing(codec, features_nR.shape[1], dim), np.zeros((0, dim), np.float32)
+            yield _nothing(codec, dim), np.zeros((0, codec.width(dim)), np.float32)
             continue
         known_nK = np.concatenate([features_nR, codec.below * below_nD], axis=1)
         given = (known_nK[kept_n], rows_nD[kept_n], weights_Ln[layer, kept_n])
         metric_DD = None if metric_LDD is None else metric_LDD[layer]
         learn = functools.partial(_learn_layer, jax.random.fold_in(key, layer), codec, *given, metric_DD)
         params = once(f"layer-{layer}", learn)
-        residual_nD = rows_nD - np.asarray(_matmul(known_nK, params["predict"])) - params["bias"]
-        rotated_nD = np.asarray(_matmul(residual_nD, params["analysis"]))
-        below_nD = np.asarray(_decoded(codec, params, rows_nD, features_nR, below_nD))
-        yield params, rotated_nD[~kept_n]
+        rotated_nA, below_nD = _there_and_back(codec, params, rows_nD, features_nR, below_nD)
+        yield params, rotated_nA[~kept_n]
 
 
 def _learn_layer(key, codec: Predictive, known_nK, rows_nD, weights_n, metric_DD) -> Learnt:
     """Prediction, rotation of what it leaves, and the quantiser of that."""
-    predict_KD, bias_D = _ridge(known_nK, rows_nD, weights_n)
-    residual_nD = rows_nD - np.asarray(_matmul(known_nK, predict_KD)) - bias_D
-    rotation = ROTATIONS[codec.rotate]
-    analysis_DD, synthesis_DD = rotation(residual_nD * _root(weights_n), groups(codec.quantiser), metric_DD)
-    learnt = quantisers.learn(key, codec.quantiser, np.asarray(_matmul(residual_nD, analysis_DD)), weights_n)
-    return {"predict": predict_KD, "bias": bias_D, "analysis": analysis_DD, "synthesis": synthesis_DD, **learnt}
-
-
-def _nothing(codec: Predictive, features: int, dim: int) -> dict[str, np.ndarray]:
-    of_quantiser = jax.eval_shape(lambda: codec.quantiser.init_params(jax.random.key(0), 1, dim))
+    predict_KD, gram_KK, mean_K, mean_D = _ridge(known_nK, rows_nD, weights_n)
+    prediction = {"predict": predict_KD}
+    if codec.bottleneck:
+        metric = metric_of(codec.rotate, rows_nD * _root(weights_n), metric_DD)
+        prediction = _narrowed(predict_KD, gram_KK, metric, codec.bottleneck)
+    linear_KD = functools.reduce(np.matmul, prediction.values())
+    bias_D = (mean_D - mean_K @ linear_KD).astype(np.float32)
+    residual_nD = rows_nD - np.asarray(_matmul(known_nK, linear_KD)) - bias_D
+    weighted_nD = residual_nD * _root(weights_n)
+    rotation = rotation_of(codec.rotate, weighted_nD, groups(codec.quantiser), metric_DD, codec.axes)
+    rotated_nA = np.asarray(_matmul(residual_nD, rotation.analysis_DA))
+    learnt = quantisers.learn(key, codec.quantiser, rotated_nA, weights_n)
     return {
-        "predict": np.zeros((features + dim, dim), np.float32),
-        "bias": np.zeros(dim, np.float32),
-        "analysis": np.eye(dim, dtype=np.float32),
-        "synthesis": np.eye(dim, dtype=np.float32),
-        **{name: np.zeros(shape.shape[1:], np.float32) for name, shape in of_quantiser.items()},
+        **prediction,
+        "bias": bias_D,
+        "analysis": rotation.analysis_DA,
+        "synthesis": rotation.synthesis_AD,
+        **learnt,
     }
+
+
+def _narrowed(predict_KD, gram_KK, metric: Metric, bottleneck: int) -> Learnt:
+    """The prediction through ``bottleneck`` numbers that comes closest to it, by a metric (reduced-rank regression)."""
+    seen_KD = predict_KD.astype(np.float64) @ metric.root_DD
+    _, axes_DD = np.linalg.eigh(seen_KD.T @ gram_KK @ seen_KD)
+    kept_DB = axes_DD[:, ::-1][:, :bottleneck]
+    predict_KB, expand_BD = seen_KD @ kept_DB, kept_DB.T @ metric.back_DD
+    return {"predict": predict_KB.astype(np.float32), "expand": expand_BD.astype(np.float32)}
+
+
+def _nothing(codec: Predictive, dim: int) -> dict[str, np.ndarray]:
+    """Zeros instead of a layer's arrays."""
+    shapes = jax.eval_shape(lambda: codec.init_params(jax.random.key(0), 1, dim))
+    return {name: np.zeros(shape.shape[1:], np.float32) for name, shape in shapes.items()}
 
 
 def groups(quantiser: Codec) -> int:
     """Groups that the rotation balances; with one it gives the principal axes in order of variance."""
     return getattr(quantiser, "groups", 1)
-
-
-def balanced_rotation(
-    rows_nD: Float[np.ndarray, "n D"], groups: int, metric_DD: Float[np.ndarray, "D D"] | None = None
-) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
-    """Scaling and rotation that give every group about the same product of variances, and their inverse.
-
-    The two halves of a row (keys and values) are scaled to equal variance; the principal axes of the result are dealt
-    to the groups, largest first, each to the group with the smallest product so far that has room. [OPQ, parametric]
-    """
-    del metric_DD
-    scale_D = _by_half(rows_nD)
-    rotation_DD = _dealt_axes(rows_nD / scale_D, groups)
-    return (rotation_DD / scale_D[:, None]).astype(np.float32), (rotation_DD.T * scale_D).astype(np.float32)
-
-
-def fisher_rotation(
-    rows_nD: Float[np.ndarray, "n D"],
-    groups: int,
-    metric_DD: Float[np.ndarray, "D D"] | None = None,
-    trust: float = TRUST,
-) -> tuple[Float[np.ndarray, "D D"], Float[np.ndarray, "D D"]]:
-    """As ``balanced_rotation``, where errors e are counted as eᵀ M e instead of being scaled by half.
-
-    M is ``metric_DD`` and, for the part that is not trusted, the metric of ``balanced_rotation``, both by what they
-    make of the rows themselves. Without ``metric_DD``, which only keys and values have, it is ``balanced_rotation``.
-    """
-    if metric_DD is None:
-        return balanced_rotation(rows_nD, groups)
-    rows_nD = rows_nD.astype(np.float64)
-    covariance_DD = rows_nD.T @ rows_nD / len(rows_nD)
-    plain_DD = np.diag(_by_half(rows_nD) ** -2.0)
-    share = lambda m_DD: m_DD / max(np.sum(m_DD * covariance_DD), 1e-300)
-    mixed_DD = trust * share(metric_DD.astype(np.float64)) + (1 - trust) * share(plain_DD)
-    size_D, axes_DD = np.linalg.eigh(mixed_DD)
-    root_D = np.sqrt(np.maximum(size_D, 1e-9 * size_D.max()))
-    root_DD, back_DD = (axes_DD * root_D) @ axes_DD.T, (axes_DD / root_D) @ axes_DD.T
-    rotation_DD = _dealt_axes(rows_nD @ root_DD, groups)
-    return (root_DD @ rotation_DD).astype(np.float32), (rotation_DD.T @ back_DD).astype(np.float32)
-
-
-def _by_half(rows_nD):
-    """The root mean square of each half of the rows, for each of its values."""
-    half = rows_nD.shape[1] // 2
-    parts = (rows_nD[:, :half], rows_nD[:, half:])
-    return np.concatenate([np.full(p.shape[1], np.sqrt((p.astype(np.float64) ** 2).mean() + 1e-12)) for p in parts])
-
-
-def _dealt_axes(scaled_nD, groups: int) -> Float[np.ndarray, "D D"]:
-    """Principal axes as columns, dealt to the groups."""
-    n, dim = scaled_nD.shape
-    scaled_nD = scaled_nD.astype(np.float32)
-    variance_D, axes_DD = np.linalg.eigh(np.asarray(_gram(scaled_nD, scaled_nD), np.float64) / n)
-    # Relative to the smallest, so that every axis adds to its group: with negative logarithms one group would get all.
-    log_D = np.log(np.maximum(variance_D, 1e-12) / max(variance_D.min(), 1e-12))
-    logs, room = np.zeros(groups), np.full(groups, dim // groups)
-    members: list[list[int]] = [[] for _ in range(groups)]
-    for axis in np.argsort(-variance_D):
-        group = np.argmin(np.where(room > 0, logs, np.inf))
-        members[group].append(axis)
-        room[group] -= 1
-        logs[group] += log_D[axis]
-    return axes_DD[:, [axis for group in members for axis in group]]
-
-
-def _apart(rows_nD, groups, metric_DD):
-    """As ``balanced_rotation``, of keys and of values each for themselves, with half of the groups each."""
-    del metric_DD
-    half = rows_nD.shape[1] // 2
-    parts = [balanced_rotation(rows, max(1, groups // 2)) for rows in (rows_nD[:, :half], rows_nD[:, half:])]
-    whole = lambda a, b: np.block([[a, np.zeros_like(b)], [np.zeros_like(a), b]])
-    return whole(parts[0][0], parts[1][0]), whole(parts[0][1], parts[1][1])
-
-
-def _none(rows_nD, groups, metric_DD):
-    """No rotation."""
-    del groups, metric_DD
-    return (np.eye(rows_nD.shape[1], dtype=np.float32),) * 2
-
-
-ROTATIONS = {"joint": balanced_rotation, "fisher": fisher_rotation, "apart": _apart, "none": _none}
 
 
 def _root(weights_n):
@@ -213,7 +147,7 @@ def _ridge(known_nK, rows_nD, weights_n):
     # Regressors differ in size, so each is held back in proportion to its own variance; one without any is not used.
     gram_KK += np.diag(np.where(np.diag(gram_KK) > 0, RIDGE * np.diag(gram_KK), 1.0))
     predict_KD = np.linalg.solve(gram_KK, np.asarray(_gram(centred_nK, centred_nD), np.float64)).astype(np.float32)
-    return predict_KD, (mean_D - mean_K @ predict_KD).astype(np.float32)
+    return predict_KD, gram_KK, mean_K, mean_D
 
 
 @jax.jit
@@ -232,15 +166,11 @@ def _matmul(a, b):
     return a @ b
 
 
-def _decoded(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
-    """The rows as a receiver would have them."""
-    step = _step(codec)
-    return np.concatenate(
-        [
-            np.asarray(step(params, rows_nD[a : a + chunk], features_nR[a : a + chunk], below_nD[a : a + chunk]))
-            for a in range(0, len(rows_nD), chunk)
-        ]
-    )
+def _there_and_back(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
+    """Residuals as they are quantised, and the rows as a receiver would have them."""
+    step, starts = _step(codec), range(0, len(rows_nD), chunk)
+    pieces = [step(params, *(x[a : a + chunk] for x in (rows_nD, features_nR, below_nD))) for a in starts]
+    return tuple(np.concatenate([np.asarray(piece) for piece in column]) for column in zip(*pieces, strict=True))
 
 
 @functools.cache
@@ -249,6 +179,7 @@ def _step(codec: Predictive):
     def step(params, rows_nD, features_nR, below_nD):
         known = {"features": features_nR, "below": below_nD}
         payload = codec.encode(params, rows_nD, known)
-        return codec.decode(params, payload, rows_nD.shape[0], rows_nD.shape[1], known)
+        seen_nD = codec.decode(params, payload, rows_nD.shape[0], rows_nD.shape[1], known)
+        return (rows_nD - codec.predict(params, known)) @ params["analysis"], seen_nD
 
     return step

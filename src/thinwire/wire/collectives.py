@@ -23,7 +23,7 @@ MOST_PIECES = 32
 def device_index() -> jax.Array:
     """The index n of the device that runs this."""
     alone = place_alone()
-    return lax.axis_index(AXIS) if alone is None else jnp.int32(alone[0])
+    return lax.axis_index(AXIS) if alone is None else jnp.asarray(alone[0], jnp.int32)
 
 
 def device_count() -> int:

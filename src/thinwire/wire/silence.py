@@ -7,17 +7,19 @@ waiting for them, is what such a program takes less.
 import contextlib
 import contextvars
 from collections.abc import Iterator
+from typing import Any
 
 _silent: contextvars.ContextVar[bool] = contextvars.ContextVar("silent", default=False)
-_place: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar("place", default=None)
+_place: contextvars.ContextVar[tuple[Any, int] | None] = contextvars.ContextVar("place", default=None)
 
 
 @contextlib.contextmanager
-def silence(place: tuple[int, int] | None = None) -> Iterator[None]:
+def silence(place: tuple[Any, int] | None = None) -> Iterator[None]:
     """Nothing traced inside sends anything; outputs are of no use.
 
     Args:
-        place: n and N: what is traced is device n's part of N, so that it can be run without the others being there.
+        place: n, a number or a traced one, and N: what is traced is device n's part of N, so that it can be run without
+            the others being there.
     """
     tokens = _silent.set(True), _place.set(place)
     try:
@@ -32,6 +34,6 @@ def silent() -> bool:
     return _silent.get()
 
 
-def place_alone() -> tuple[int, int] | None:
+def place_alone() -> tuple[Any, int] | None:
     """Which device of how many is being traced, if one is traced alone."""
     return _place.get()
