@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 import tiny
 import tiny_vit
-from thinwire.codebooks import store
+from thinwire.codebooks import eight_bits, store
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.models import vit
@@ -103,6 +103,14 @@ def test_half_the_size(tmp_path):
     assert sizes[1] - sizes[0] == pytest.approx(2 * values, abs=64)
     assert found.card.dtype == "float16"
     assert apply(found, tiny.model()).sha256 != apply(load(tmp_path / "whole"), tiny.model()).sha256
+
+
+def test_codebooks_in_eight_bits(tmp_path):
+    given = trained()
+    kept = save(tmp_path / "small", given, eight_bits=True)
+    same(load(tmp_path / "small").codecs, kept.codecs)
+    same(kept.codecs, eight_bits.rounded(jax.tree.map(np.asarray, given.codecs)))
+    assert kept.card.sha256 == save(tmp_path / "large", given).card.sha256  # of the weights alone
 
 
 def test_the_trained_model_has_the_adapter_merged_and_an_identity_of_its_own(saved):

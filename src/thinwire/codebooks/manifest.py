@@ -66,7 +66,7 @@ class Manifest:
         created: when, UTC.
         thinwire: the version that wrote them.
         format: the version of this layout.
-        shapes: the shape of each array, ``{site: {array: shape}}``; filled in when saved.
+        shapes: the shape of each array as it is stored, ``{site: {array: shape}}``; filled in when saved.
         arrays_sha256: hash of all arrays; filled in when saved.
     """
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array
 from orbax.checkpoint import v1 as ocp
 
+from thinwire.codebooks.eight_bits import pack, stored_dtype, unpack
 from thinwire.codebooks.folders import check_room, reason, whole_folder
 from thinwire.codebooks.manifest import Manifest, check_fits
 from thinwire.codecs.base import SHARED
@@ -84,13 +85,19 @@ def _write(folder: Path, manifest: Manifest, arrays: dict[str, dict[str, np.ndar
         told.write_text("")
 
 
-def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str, Array | np.ndarray]]) -> Manifest:
+def save(
+    path: str | Path,
+    manifest: Manifest,
+    arrays: Mapping[str, Mapping[str, Array | np.ndarray]],
+    eight_bits: bool = False,
+) -> Manifest:
     """Saves a codebook set, over an older one if there is one; an interrupted save leaves no half-written set.
 
     Args:
         path: the directory to make.
         manifest: what the codebooks are; ``shapes`` and ``arrays_sha256`` are filled in.
         arrays: ``{site: {name: (L, ...)}}``, such as ``codebook`` (L, G, C, E); float32.
+        eight_bits: stores them as ``codebooks.eight_bits`` rounds them.
 
     Returns:
         The manifest as written.
@@ -102,12 +109,14 @@ def save(path: str | Path, manifest: Manifest, arrays: Mapping[str, Mapping[str,
     path = Path(path).absolute()
     host = {site: {name: np.asarray(a) for name, a in of_site.items()} for site, of_site in arrays.items()}
     _check_arrays(manifest, host)
-    shapes = {site: {name: list(a.shape) for name, a in of_site.items()} for site, of_site in host.items()}
+    stored = pack(host) if eight_bits else host
+    host = unpack(stored)
+    shapes = {site: {name: list(a.shape) for name, a in of_site.items()} for site, of_site in stored.items()}
     manifest = dataclasses.replace(manifest, shapes=shapes, arrays_sha256=_hash(host))
     check_place(path)
     try:
         with whole_folder(path) as fresh:
-            _write(fresh, manifest, host)
+            _write(fresh, manifest, stored)
     except (OSError, ValueError) as error:  # a ValueError is how the checkpoint library tells of a full disk
         raise ThinwireError(f"Codebooks could not be saved to {path}: {reason(error)}.") from error
     return manifest
@@ -141,7 +150,7 @@ def load(path: str | Path) -> CodebookSet:
         raise ThinwireError(f"{path / MANIFEST} is damaged: {reason(error)}; calibrate again.") from error
     try:
         target = {
-            site: {name: np.empty(shape, np.float32) for name, shape in of_site.items()}
+            site: {name: np.empty(shape, stored_dtype(name)) for name, shape in of_site.items()}
             for site, of_site in manifest.shapes.items()
         }
         with quiet():
@@ -153,6 +162,7 @@ def load(path: str | Path) -> CodebookSet:
             for name, shape in of_site.items():
                 if list(arrays[site][name].shape) != shape:
                     raise ValueError(f"{name} at site {site} has shape {arrays[site][name].shape}, not {tuple(shape)}")
+        arrays = unpack(arrays)
         _check_arrays(manifest, arrays)
         if _hash(arrays) != manifest.arrays_sha256:
             raise ValueError("their hash is not what the manifest says")

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from thinwire.codebooks import store
+from thinwire.codebooks.eight_bits import rounded
 from thinwire.codebooks.folders import check_room, reason, whole_folder
 from thinwire.codebooks.manifest import Manifest
 from thinwire.codecs.base import SHARED
@@ -99,13 +100,14 @@ def describe(
     )
 
 
-def save(folder: str | Path, artefact: Artefact, dtype: str = "float32") -> Artefact:
+def save(folder: str | Path, artefact: Artefact, dtype: str = "float32", eight_bits: bool = False) -> Artefact:
     """Saves an artefact, over an older one if there is one; an interrupted save leaves no half of one.
 
     Args:
         folder: the directory to make.
         artefact: what was trained; arrays of NumPy or JAX.
         dtype: of the arrays as they are stored; an adapter may be ``float16``, at half the size.
+        eight_bits: stores the codebooks in a quarter of their size (``thinwire.codebooks.eight_bits``).
 
     Returns:
         The artefact as ``load`` gives it, rounded if it was.
@@ -136,7 +138,7 @@ def save(folder: str | Path, artefact: Artefact, dtype: str = "float32") -> Arte
             check_room(fresh, sum(array.nbytes for array in stored.values()) + _MARGIN_BYTES)
             save_file(stored, fresh / (card.kind + _SUFFIX))
             if codecs:
-                store.save(fresh / CODEBOOKS, _manifest(card, codecs, artefact.health), codecs)
+                store.save(fresh / CODEBOOKS, _manifest(card, codecs, artefact.health), codecs, eight_bits)
             written = sorted(file for file in fresh.rglob("*") if file.is_file())
             files = {file.relative_to(fresh).as_posix(): sha256_file(file) for file in written}
             card = dataclasses.replace(card, files=files)
@@ -146,7 +148,7 @@ def save(folder: str | Path, artefact: Artefact, dtype: str = "float32") -> Arte
         raise ThinwireError(
             f"The trained weights could not be saved to {path}: {reason(error)}; free some space or name another place."
         ) from error
-    return Artefact(card, arrays, codecs, artefact.health)
+    return Artefact(card, arrays, rounded(codecs) if eight_bits else codecs, artefact.health)
 
 
 def check_dtype(dtype: str, card: Card) -> None:

@@ -75,7 +75,7 @@ class Beginning:
 
     def save(
         self, out: Path, state: TrainState, strategy: Strategy, data: Mapping[str, Any], seed: int, command: str,
-        figures: Mapping[str, Any],
+        figures: Mapping[str, Any], eight_bits: bool = False,
     ) -> Artefact:  # fmt: skip
         """Saves what was trained: an adapter with its codebooks, or all weights with them."""
         codecs = jax.tree.map(np.asarray, after_training(strategy.codec, state.arrays))
@@ -84,7 +84,7 @@ class Beginning:
         trained = state.params["model"]
         kept = trained if self.lora else self.part.merge(trained, self.part.frozen)
         kept = jax.tree.map(np.asarray, kept)
-        return artefact.save(out, Artefact(card, kept, codecs), "float16" if self.lora else "float32")
+        return artefact.save(out, Artefact(card, kept, codecs), "float16" if self.lora else "float32", eight_bits)
 
 
 def beginning(asked: Asked, from_scratch: Callable[[], LoadedModel]) -> Beginning:
