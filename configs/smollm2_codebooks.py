@@ -16,6 +16,7 @@ CONFIG = CodebookRun(
         "sequence:quality",
         "sequence:quality:rotate=joint",
         "sequence:balanced",
+        "sequence:balanced:axes=0",
         "sequence:balanced:rotate=joint",
         "sequence:pvq:groups=12:size=32:rotate=fisher",
         "sequence:extreme",

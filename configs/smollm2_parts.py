@@ -17,7 +17,7 @@ CONFIG = CodebookRun(
         "sequence:balanced:rank=0",
         "sequence:balanced:below=0",
         "sequence:balanced:rotate=joint",
-        "sequence:balanced:rotate=apart",
-        "sequence:balanced:rotate=none",
+        "sequence:balanced:rotate=apart:axes=0",
+        "sequence:balanced:rotate=none:axes=0",
     ),
 )

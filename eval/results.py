@@ -33,8 +33,8 @@ PARTS = (
     "sequence:balanced:rank=0",
     "sequence:balanced:below=0",
     "sequence:balanced:rotate=joint",
-    "sequence:balanced:rotate=apart",
-    "sequence:balanced:rotate=none",
+    "sequence:balanced:rotate=apart:axes=0",
+    "sequence:balanced:rotate=none:axes=0",
 )
 ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balanced") for rotate in ("", ":rotate=joint"))
 HALF = "sequence:pvq:groups=12:size=32:rotate=fisher"  # of the bits of balanced
@@ -74,10 +74,13 @@ _ALIKE = {
         " --recipe.strategy sequence:vq:groups=12:size=1024:site=x --recipe.noise 1 --recipe.distil 0 "
         "--recipe.commitment 1e-6"
     ),
+    "trained/smollm2-alike-fsq": " --recipe.strategy sequence:fsq:dims=75:levels=3",
+    "trained/smollm2-alike-vq": " --recipe.strategy sequence:vq:groups=24:size=32",
 }
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
     "rotations": f"{_QUALITY} --windows 32 --strategies {ROTATIONS}",
+    "axes": f"{_QUALITY} --windows 32 --strategies sequence:balanced,sequence:balanced:axes=0",
     "halo": f"{_QUALITY} --windows 32 --strategies {HALO}",
     "another-kind": f"{_QUALITY} --text moby-dick --windows 16 --strategies {PRESETS}",
     "two-devices": f"{_QUALITY} --devices 2 --windows 6",
@@ -121,7 +124,13 @@ SECTIONS = {
     "adapters": f"eval.adapters --mesh --trained {','.join(_ALIKE)}",
 }
 _LEARN = "configs/smollm2_codebooks.py"
-CODEBOOKS = {"quality": _LEARN, "rotations": _LEARN, "halo": _LEARN, "parts": "configs/smollm2_parts.py"}
+CODEBOOKS = {
+    "quality": _LEARN,
+    "rotations": _LEARN,
+    "axes": _LEARN,
+    "halo": _LEARN,
+    "parts": "configs/smollm2_parts.py",
+}
 # What a section needs, and what makes it; each of these may need another.
 _SHIFTED, _IN_PLACE = "trained/vit-fashion-mnist-shifted", "trained/vit-fashion-mnist-in-place"
 _ADAPTER = "trained/smollm2-balanced"

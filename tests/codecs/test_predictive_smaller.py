@@ -93,12 +93,18 @@ def test_work_is_that_of_the_smaller_products():
     assert codec.bits_per_token(384) == whole.bits_per_token(384)
 
 
+def test_rows_of_fewer_values_have_fewer_axes():
+    codec = CODECS["pvq"](**QUANTISER, axes=24)
+    codec.check(D)
+    assert codec.width(D) == D
+    assert codec.width(96) == 24
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"bottleneck": -1}, "bottleneck=-1 is below 0"),
         ({"axes": -4}, "axes=-4 is below 0"),
-        ({"axes": 24}, "axes=24 is more than the 12 values"),
         ({"axes": 6, "groups": 4}, "6 values cannot be cut into 4"),
         ({"axes": 6, "rotate": "apart"}, "axes=6 of rotate=apart: use joint or fisher"),
     ],

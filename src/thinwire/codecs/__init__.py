@@ -46,7 +46,7 @@ CODECS |= {PREFIX + name: AfterPrediction(make) for name, make in QUANTISERS.ite
 # layer input (``strategies.parse`` knows which site a preset means).
 PRESETS: dict[str, Callable[..., Codec]] = {
     "quality": functools.partial(CODECS["pvq"], groups=48, size=32, rotate="fisher"),
-    "balanced": functools.partial(CODECS["pvq"], groups=24, size=32, rotate="fisher"),
+    "balanced": functools.partial(CODECS["pvq"], groups=24, size=32, rotate="fisher", axes=96),
     "extreme": functools.partial(CODECS["pvq"], groups=2, size=64),
     "paper": functools.partial(GroupedVQ, groups=16, size=1024),
 }

@@ -44,7 +44,7 @@ class Predictive(Codec):
             is ``joint``); ``apart`` rotates keys and values each for themselves, ``none`` not at all.
         layer0: ``recomputed`` by every device where tokens are known, or ``coded`` like the others.
         bottleneck: B, numbers through which a prediction goes; 0: as many as it needs.
-        axes: A, principal axes of a residual that are coded, the ones with most variance; 0: all.
+        axes: A, how many principal axes of a residual are coded at most, the ones with most variance; 0: all.
 
     ``below``, ``rotate`` and ``layer0`` are there to see what each part brings.
 
@@ -113,14 +113,12 @@ class Predictive(Codec):
         return self.rank > 0
 
     def check(self, dim: int) -> None:
-        """Raises ThinwireError where rows of ``dim`` values have fewer axes, or the quantiser cannot code them."""
-        if self.axes > dim:
-            raise ThinwireError(f"axes={self.axes} is more than the {dim} values of a row.")
+        """Raises ThinwireError where the quantiser cannot code what is to be coded of rows of ``dim`` values."""
         self.quantiser.check(self.width(dim))
 
     def width(self, dim: int) -> int:
         """Values that the quantiser codes of a row of ``dim``."""
-        return self.axes or dim
+        return min(self.axes or dim, dim)
 
     def token_features(self, shared: CodecParams, inputs_TM: Float[Array, "T M"]) -> Float[Array, "T R"]:
         """What a token and the ones before it tell of its rows, from their embeddings; float32."""

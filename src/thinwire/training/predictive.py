@@ -104,7 +104,7 @@ def _learn_layer(key, codec: Predictive, known_nK, rows_nD, weights_n, metric_DD
     bias_D = (mean_D - mean_K @ linear_KD).astype(np.float32)
     residual_nD = rows_nD - np.asarray(_matmul(known_nK, linear_KD)) - bias_D
     weighted_nD = residual_nD * _root(weights_n)
-    rotation = rotation_of(codec.rotate, weighted_nD, groups(codec.quantiser), metric_DD, codec.axes)
+    rotation = rotation_of(codec.rotate, weighted_nD, groups(codec.quantiser), metric_DD, codec.width(rows_nD.shape[1]))
     rotated_nA = np.asarray(_matmul(residual_nD, rotation.analysis_DA))
     learnt = quantisers.learn(key, codec.quantiser, rotated_nA, weights_n)
     return {
