@@ -37,6 +37,7 @@ PARTS = (
     "sequence:balanced:rotate=none:axes=0",
 )
 ROTATIONS = ",".join(f"sequence:{name}{rotate}" for name in ("quality", "balanced") for rotate in ("", ":rotate=joint"))
+AXES = "sequence:balanced,sequence:balanced:axes=0"
 HALF = "sequence:pvq:groups=12:size=32:rotate=fisher"  # of the bits of balanced
 HALO = ",".join(f"{name}:halo={tokens}" for tokens in (64, 128) for name in ("sequence:balanced", HALF))
 # About 32 bits for keys and values of the vision Transformer trained here; the cheapest integers and signs cost more.
@@ -80,7 +81,7 @@ _ALIKE = {
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",
     "rotations": f"{_QUALITY} --windows 32 --strategies {ROTATIONS}",
-    "axes": f"{_QUALITY} --windows 32 --strategies sequence:balanced,sequence:balanced:axes=0",
+    "axes": f"{_QUALITY} --windows 32 --strategies {AXES}",
     "halo": f"{_QUALITY} --windows 32 --strategies {HALO}",
     "another-kind": f"{_QUALITY} --text moby-dick --windows 16 --strategies {PRESETS}",
     "two-devices": f"{_QUALITY} --devices 2 --windows 6",

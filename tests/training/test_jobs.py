@@ -125,7 +125,10 @@ def test_configurations_are_sound(path):
 def test_every_code_of_the_tables_has_codebooks_in_the_configuration():
     config = read_config(CodebookRun, [str(ROOT / "configs" / "smollm2_codebooks.py")], "prog")
     tables = job("eval/results.py")
-    specs = [*job("eval/quality.py")["STRATEGIES"], *f"{tables['ROTATIONS']},{tables['HALO']}".split(",")]
+    specs = [
+        *job("eval/quality.py")["STRATEGIES"],
+        *",".join(tables[name] for name in ("ROTATIONS", "AXES", "HALO")).split(","),
+    ]
     coded = lambda specs: {(s.codec, s.site) for s in map(parse_strategy, specs) if s.codec.learns}
     assert coded(specs) == coded(config.strategies)
 
