@@ -16,12 +16,12 @@ from thinwire.errors import ThinwireError
 from thinwire.kernels.choice import Kernels, chosen, parse_kernels, using
 from thinwire.layout import TokenLayout
 from thinwire.models.families import FAMILIES
-from thinwire.models.stack import unstack
+from thinwire.models.stack import unstack, weights_wait
 from thinwire.strategies.balance import Split, shares_of
 from thinwire.strategies.base import Keep, Setting, Strategy, Traffic
 from thinwire.weights.load import LoadedModel
 from thinwire.wire import ledger
-from thinwire.wire.silence import silence
+from thinwire.wire.silence import place_alone, silence
 from thinwire.wire.spmd import fetch, put, spmd
 
 if TYPE_CHECKING:
@@ -100,10 +100,14 @@ class Engine:
         self._programs: dict[Any, Any] = {}
 
     @property
-    def _compiler_options(self) -> dict[str, str | bool] | None:
+    def _converts(self) -> bool:
+        """Whether each layer converts weights of its own."""
         first = jax.devices()[0] if isinstance(self.where, int) else self.where.devices.flat[0]
-        converts = self.unrolled and self.dtype == "bfloat16" and first.platform == "cpu"
-        return _MEMORY_ORDER if converts else None
+        return self.unrolled and self.dtype == "bfloat16" and first.platform == "cpu"
+
+    @property
+    def _compiler_options(self) -> dict[str, str | bool] | None:
+        return _MEMORY_ORDER if self._converts else None
 
     def _holds_what(self, other: "Engine") -> bool:
         """Whether the other engine's weights lie on its devices as this one's would."""
@@ -230,7 +234,9 @@ class Engine:
         def local(params, codecs, ids_T):
             position_R = self.strategy.positions(setting)
             row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
-            with using(self.kernels):  # where it is traced, whenever that is
+            # Virtual devices share their weights, which must not follow from what each has of its own.
+            together = isinstance(self.where, int) and self.devices > 1 and place_alone() is None
+            with using(self.kernels), weights_wait(self._converts and not together):  # whenever it is traced
                 x_RD, emitted = self._family.forward(
                     params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
                 )

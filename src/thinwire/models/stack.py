@@ -1,7 +1,9 @@
 """The loop over the layers of a Transformer, the same for every family."""
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.wire import ledger
 
 Tree = Mapping[str, Any]
+_waiting: contextvars.ContextVar[bool] = contextvars.ContextVar("waiting", default=False)
 # What enters layer 0: weights, configuration, inputs and positions of rows -> rows.
 Embed = Callable[[Tree, Any, Any, Int[Array, " T"]], Float[Array, "T D"]]
 # A layer: its weights, configuration, rows and positions, the strategy, what else it is given -> the rows behind it.
@@ -59,14 +62,13 @@ def run_layers(
     codecs = dict(codecs or {})
     everywhere = codecs.pop(SHARED, {})
     per_layer = (weights, codecs, dict(cache or {}))
-    unrolled = _unstacked(weights)
     layers, apart = setting.dims.layers, strategy.first_apart(setting.dims)
 
     def body(carry, index, first):
         x_TD, carried = carry
         own, layer_codecs, layer_cache = _of_layer(per_layer, index)
-        if unrolled:
-            own = after(x_TD, own)
+        if _waiting.get():
+            own = _after(x_TD, own)
         scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
         x_TD = layer(own, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
@@ -78,7 +80,7 @@ def run_layers(
         step = functools.partial(body, first=start == 0 and apart)
         if strategy.recomputed_backwards:
             step = jax.checkpoint(step, prevent_cse=False)  # a loop needs no barrier against finding the same twice
-        carry, of_run = _loop(step, carry, range(start, stop), unrolled)
+        carry, of_run = _loop(step, carry, range(start, stop), unrolled=_unstacked(weights))
         emitted.append(of_run)
     return strategy.output(setting, carry[0]), jax.tree.map(lambda *layers: jnp.concatenate(layers), *emitted)
 
@@ -88,12 +90,22 @@ def unstack(tree: Any, axis: int = 0) -> Any:
     return jax.tree.map(lambda x: tuple(x[(slice(None),) * axis + (n,)] for n in range(x.shape[axis])), tree)
 
 
-def after(x: Array, weights: Any) -> Any:
-    """The same weights, as if they followed from ``x``; for those in bfloat16 on a CPU.
+@contextlib.contextmanager
+def weights_wait(wait: bool = True) -> Iterator[None]:
+    """In programs traced inside, bfloat16 weights on a CPU are converted when their layer begins; without gradients.
 
     XLA's CPU backend begins a pass with all that waits for nothing: the weights of every layer are converted to float32
-    at once, into memory that is new each time. Bits of ``x`` that are always zero hold them back until they are used.
+    at once, into memory that is new each time. Bits of the layer's input that are always zero hold them back.
     """
+    token = _waiting.set(wait)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+
+
+def _after(x: Array, weights: Any) -> Any:
+    """The same weights, as if they followed from ``x``."""
     none = lax.bitcast_convert_type(x.ravel()[0].astype(jnp.bfloat16), jnp.uint16)
     none = lax.shift_right_logical(lax.shift_right_logical(none, jnp.uint16(9)), jnp.uint16(8))
 
