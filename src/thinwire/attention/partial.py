@@ -83,9 +83,8 @@ def _one_head(q_gTd, k_Sd, v_Sd, visible_TS, scale: float, precision: lax.Precis
         score_gTS = jnp.where(visible_TS[None], score_gTS, NEVER)
     # What comes out does not depend on it but for rounding, so gradients need not go through the maximum.
     top_gT = lax.stop_gradient(score_gTS.max(axis=-1))
-    if visible_TS is not None:
-        top_gT = jnp.maximum(top_gT, NEVER / 2)  # so that what nobody sees weighs nothing, also where nothing is seen
-    weight_gTS = jnp.exp(score_gTS - top_gT[..., None])
+    # Above NEVER, so that keys that are not seen weigh nothing, also where none is.
+    weight_gTS = jnp.exp(score_gTS - jnp.maximum(top_gT, NEVER / 2)[..., None])
     # In this order of axes XLA keeps the operands as they are; turned round, its CPU backend (jax 0.10 to 0.12) cannot
     # multiply bfloat16 to float32 where there is one query head a key head.
     out_gTd = product("gts,sd->gtd", weight_gTS.astype(v_Sd.dtype), v_Sd)
