@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(patsubst -%,%,$(subst /,-,$(PYTHON))))
 PARITY_VENV ?= .venv-parity
 ARGS ?=
+# What the adapter in trained/ was trained for, beside seeing nothing of other devices.
+COMPACT = single,sequence:drop,sequence:pvq:groups=24:size=32:rank=128:rotate=fisher:bottleneck=160:axes=72
 WORKERS ?= 2
 
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
@@ -23,8 +25,10 @@ SOURCES = $(wildcard src tests train eval configs)
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.ready ## read a long prompt on four virtual devices by several strategies; tell pictures apart on four
+demo: $(VENV)/.ready ## read a long prompt on four virtual devices by several strategies; with an adapter; tell pictures apart
 	$(VENV)/bin/thinwire demo $(ARGS)
+	@echo "the same model with the adapter and codebooks of trained/smollm2-compact (7 MB), at a hundredth of the bits:"
+	-$(VENV)/bin/thinwire compare --trained trained/smollm2-compact --devices 4 --tokens 1024 --strategies $(COMPACT)
 	@echo "1,000 test pictures by the vision Transformer in trained/, on four virtual devices (fetched by apt-get):"
 	-$(VENV)/bin/python -m eval.accuracy --trained trained/vit-fashion-mnist-g16 --images 1000
 

@@ -122,6 +122,10 @@ SECTIONS = {
         f"{_QUALITY} --trained trained/smollm2-balanced "
         f"--strategies sequence:balanced,sequence:balanced:halo=64,{HALF}:halo=64"
     ),
+    "adapter-compact": (
+        f"{_QUALITY} --windows 8 --trained trained/smollm2-compact "
+        "--strategies sequence:pvq:groups=24:size=32:rank=128:rotate=fisher:bottleneck=160:axes=72"
+    ),
     "adapters": f"eval.adapters --mesh --trained {','.join(_ALIKE)}",
 }
 _LEARN = "configs/smollm2_codebooks.py"
@@ -134,7 +138,7 @@ CODEBOOKS = {
 }
 # What a section needs, and what makes it; each of these may need another.
 _SHIFTED, _IN_PLACE = "trained/vit-fashion-mnist-shifted", "trained/vit-fashion-mnist-in-place"
-_ADAPTER = "trained/smollm2-balanced"
+_ADAPTER, _COMPACT = "trained/smollm2-balanced", "trained/smollm2-compact"
 _VIT, _VIT_16 = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16"
 _VIT_32, _VIT_1 = "trained/vit-fashion-mnist-g32", "trained/vit-fashion-mnist-g1"
 NEEDS = {
@@ -143,6 +147,7 @@ NEEDS = {
     "accuracy-1": (_VIT_1,),
     **dict.fromkeys(("ablation", "compressors-images", "compressors-trained", "flow-cut-images"), (_VIT,)),
     "adapter": (_ADAPTER,),
+    "adapter-compact": (_COMPACT,),
     "adapters": tuple(_ALIKE),
     _VIT: (_IN_PLACE,),
     _IN_PLACE: (_SHIFTED,),
@@ -166,6 +171,7 @@ TRAINED = {
     _VIT_32: _four("vit-fashion-mnist-g32", "vq:groups=32:size=64"),
     _VIT_1: _four("vit-fashion-mnist-g1", "vq:groups=1:size=1024"),
     _ADAPTER: _LM,
+    _COMPACT: "train.lm_smollm2_adapter configs/lm_smollm2_compact.py",
     **{
         out: f"{_LM} --optimiser.steps 24 --session.folder runs/{out.removeprefix('trained/')} --out {out}{changes}"
         for out, changes in _ALIKE.items()

@@ -75,6 +75,7 @@ def test_arguments_that_are_not_its_fields_end_the_job(config, arguments, capsys
         ("vit_fashion_mnist_erased", ImageRun, "train.vit_fashion_mnist"),
         ("vit_fashion_mnist_coded", ImageRun, "train.vit_fashion_mnist"),
         ("lm_smollm2_adapter", TextRun, "train.lm_smollm2_adapter"),
+        ("lm_smollm2_compact", TextRun, "train.lm_smollm2_adapter"),
         ("gpt2_small_from_scratch", TextRun, "train.gpt2_small_from_scratch"),
         ("gpt2_small_coded", TextRun, "train.gpt2_small_from_scratch"),
     ],
