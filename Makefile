@@ -7,8 +7,6 @@ PYTHON ?= python3
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(patsubst -%,%,$(subst /,-,$(PYTHON))))
 PARITY_VENV ?= .venv-parity
 ARGS ?=
-# What the adapter in trained/ was trained for, beside seeing nothing of other devices.
-COMPACT = single,sequence:drop,sequence:pvq:groups=24:size=32:rank=128:rotate=fisher:bottleneck=160:axes=72
 WORKERS ?= 2
 
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
@@ -28,7 +26,7 @@ help: ## list the targets
 demo: $(VENV)/.ready ## read a long prompt on four virtual devices by several strategies; with an adapter; tell pictures apart
 	$(VENV)/bin/thinwire demo $(ARGS)
 	@echo "the same model with the adapter and codebooks of trained/smollm2-compact (7 MB), at a hundredth of the bits:"
-	-$(VENV)/bin/thinwire compare --trained trained/smollm2-compact --devices 4 --tokens 1024 --strategies $(COMPACT)
+	-$(VENV)/bin/thinwire compare --trained trained/smollm2-compact
 	@echo "1,000 test pictures by the vision Transformer in trained/, on four virtual devices (fetched by apt-get):"
 	-$(VENV)/bin/python -m eval.accuracy --trained trained/vit-fashion-mnist-g16 --images 1000
 

@@ -3,7 +3,7 @@
 116 bits a token and layer: `balanced` with smaller products (a bottleneck, fewer axes), stored in eight bits.
 
 Command:   python -m train.lm_smollm2_adapter configs/lm_smollm2_compact.py
-Time:      30 to 35 minutes on one core (Ice Lake, 2.8 GHz), about 20 of them for the 24 steps
+Time:      about half an hour on one core (Ice Lake, 2.8 GHz), 20 minutes of it for the 24 steps
 Result:    in trained/smollm2-compact, 6.8 MB; docs/results.md has its perplexity
 """
 

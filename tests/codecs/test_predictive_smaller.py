@@ -42,6 +42,7 @@ def test_a_bottleneck_as_wide_as_the_prediction_costs_nothing():
     whole = left(*given)
     assert left(*given, bottleneck=3) == pytest.approx(whole, rel=0.03)
     assert left(*given, bottleneck=2) > 1.5 * whole
+    assert left(*given, bottleneck=D + 5) == pytest.approx(whole, rel=0.03)
 
 
 def test_axes_without_anything_to_code_are_left_out_for_nothing():

@@ -110,6 +110,7 @@ def test_codebooks_in_eight_bits(tmp_path):
     kept = save(tmp_path / "small", given, eight_bits=True)
     same(load(tmp_path / "small").codecs, kept.codecs)
     same(kept.codecs, eight_bits.rounded(jax.tree.map(np.asarray, given.codecs)))
+    assert "| codebooks stored as | 8 bits" in (tmp_path / "small" / "README.md").read_text()
     assert kept.card.sha256 == save(tmp_path / "large", given).card.sha256  # of the weights alone
 
 

@@ -43,7 +43,7 @@ class Predictive(Codec):
             scales errors by what the model's predictions feel of them instead (of keys and values; at other sites it
             is ``joint``); ``apart`` rotates keys and values each for themselves, ``none`` not at all.
         layer0: ``recomputed`` by every device where tokens are known, or ``coded`` like the others.
-        bottleneck: B, numbers through which a prediction goes; 0: as many as it needs.
+        bottleneck: B, through how many numbers a prediction goes at most; 0: straight.
         axes: A, how many principal axes of a residual are coded at most, the ones with most variance; 0: all.
 
     ``below``, ``rotate`` and ``layer0`` are there to see what each part brings.
@@ -160,9 +160,10 @@ class Predictive(Codec):
         keys = jax.random.split(key, 4)
         normal = lambda key, rows, columns: rows**-0.5 * jax.random.normal(key, (layers, rows, columns))
         rotation_LDA = jnp.linalg.qr(jax.random.normal(keys[0], (layers, dim, dim)))[0][:, :, : self.width(dim)]
-        expand = {"expand": normal(keys[3], self.bottleneck, dim)} if self.bottleneck else {}
+        through = min(self.bottleneck or dim, dim)
+        expand = {"expand": normal(keys[3], through, dim)} if self.bottleneck else {}
         return {
-            "predict": 0.1 * normal(keys[1], self.rank + dim, self.bottleneck or dim),
+            "predict": 0.1 * normal(keys[1], self.rank + dim, through),
             **expand,
             "bias": jnp.zeros((layers, dim)),
             "analysis": rotation_LDA,
@@ -186,8 +187,8 @@ class Predictive(Codec):
         return self._predict_flops(dim) + 2.0 * dim * self.width(dim) + self.quantiser.decode_flops(self.width(dim))
 
     def _predict_flops(self, dim: int) -> float:
-        known = self.rank + dim
-        return 2.0 * self.bottleneck * (known + dim) if self.bottleneck else 2.0 * known * dim
+        known, through = self.rank + dim, min(self.bottleneck, dim)
+        return 2.0 * through * (known + dim) if self.bottleneck else 2.0 * known * dim
 
     def options(self) -> dict[str, Any]:
         """The quantiser's options, then those of the prediction."""

@@ -92,7 +92,7 @@ def unstack(tree: Any, axis: int = 0) -> Any:
 
 @contextlib.contextmanager
 def weights_wait(wait: bool = True) -> Iterator[None]:
-    """In programs traced inside, bfloat16 weights on a CPU are converted when their layer begins; without gradients.
+    """In programs traced inside, weights, all in bfloat16, are converted when their layer begins; without gradients.
 
     XLA's CPU backend begins a pass with all that waits for nothing: the weights of every layer are converted to float32
     at once, into memory that is new each time. Bits of the layer's input that are always zero hold them back.
@@ -113,12 +113,7 @@ def _after(x: Array, weights: Any) -> Any:
         bits = lax.bitcast_convert_type(w, jnp.uint16) | none.reshape((1,) * w.ndim)
         return lax.bitcast_convert_type(bits, jnp.bfloat16)
 
-    def of(w):
-        if w.dtype != jnp.bfloat16:
-            return w
-        return lax.platform_dependent(w, cpu=held, default=lambda w: w)
-
-    return jax.tree.map(of, weights)
+    return jax.tree.map(held, weights)
 
 
 def _unstacked(tree: Any) -> bool:

@@ -142,7 +142,7 @@ def save(folder: str | Path, artefact: Artefact, dtype: str = "float32", eight_b
             written = sorted(file for file in fresh.rglob("*") if file.is_file())
             files = {file.relative_to(fresh).as_posix(): sha256_file(file) for file in written}
             card = dataclasses.replace(card, files=files)
-            (fresh / README).write_text(model_card(card), encoding="utf-8")
+            (fresh / README).write_text(model_card(card, eight_bits), encoding="utf-8")
             (fresh / CARD).write_text(card.to_json(), encoding="utf-8")
     except (OSError, SafetensorError, ThinwireError) as error:
         raise ThinwireError(

@@ -26,14 +26,22 @@ _LORA = (
 _WHOLE = " All arrays outside of the layers were trained whole."
 
 
-def model_card(card: Card) -> str:
-    """Markdown for a reader who has only the folder: what it is, how it is run, what it was made of."""
+def model_card(card: Card, eight_bits: bool = False) -> str:
+    """Markdown for a reader who has only the folder: what it is, how it is run, what it was made of.
+
+    Args:
+        eight_bits: whether its codebooks are stored so.
+    """
+    codebooks = any(name.startswith("codebooks/") for name in card.files)
     base = card.model if card.from_scratch else f"{card.model} (sha256 `{card.model_sha256}`)"
     facts = {
         "base model": "none" if card.from_scratch else base,
         "configuration": f"{card.family}: {', '.join(f'{name} {value}' for name, value in card.config.items())}",
         "trained for": f"`{card.strategy}`",
-        "stored as": card.dtype,
+        "weights stored as": card.dtype,
+        **(
+            {"codebooks stored as": "8 bits, and a step for each row" if eight_bits else "float32"} if codebooks else {}
+        ),
         "seed": card.seed,
         "made": f"{card.created}, thinwire {card.thinwire}, jax {card.jax}",
         "identity": f"`{card.sha256}`",

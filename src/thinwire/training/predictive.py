@@ -15,6 +15,7 @@ from thinwire.codecs.base import Codec
 from thinwire.codecs.predictive import Predictive
 from thinwire.models.families import FAMILIES
 from thinwire.training import quantisers
+from thinwire.training.coded import there_and_back
 from thinwire.training.rotation import Metric, metric_of, rotation_of
 from thinwire.training.unfinished import Learnt, Once
 from thinwire.weights.load import LoadedModel
@@ -42,14 +43,14 @@ def shared_projection(
 ) -> Float[np.ndarray, "F R"]:
     """The ``rank`` combinations of token features that predict all layers' rows best (reduced-rank regression)."""
     mean_F = tokens_nF.mean(axis=0)
-    gram_FF = np.asarray(_gram(tokens_nF, tokens_nF)) - len(tokens_nF) * np.outer(mean_F, mean_F)
+    gram_FF = np.asarray(_cross(tokens_nF, tokens_nF)) - len(tokens_nF) * np.outer(mean_F, mean_F)
     gram_FF += RIDGE * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF), dtype=np.float32)
     white_FF = np.linalg.inv(np.linalg.cholesky(gram_FF)).astype(np.float32)
     explained_FF = np.zeros_like(white_FF)
     some = slice(1, None, -(-len(rows_LnD) // LAYERS_ASKED))
     for rows_nD in rows_LnD[some]:
         centred_nD = rows_nD - rows_nD.mean(axis=0)
-        cross_FD = _gram(tokens_nF, centred_nD / np.sqrt((centred_nD**2).mean()))
+        cross_FD = _cross(tokens_nF, centred_nD / np.sqrt((centred_nD**2).mean()))
         explained_FF += np.asarray(_outer(white_FF, cross_FD))
     _, vectors_FF = np.linalg.eigh(explained_FF)
     project_FR = white_FF.T @ vectors_FF[:, -rank:][:, ::-1]
@@ -89,7 +90,7 @@ def learn_layers(
         metric_DD = None if metric_LDD is None else metric_LDD[layer]
         learn = functools.partial(_learn_layer, jax.random.fold_in(key, layer), codec, *given, metric_DD)
         params = once(f"layer-{layer}", learn)
-        rotated_nA, below_nD = _there_and_back(codec, params, rows_nD, features_nR, below_nD)
+        below_nD, rotated_nA = _in_chunks(codec, params, rows_nD, features_nR, below_nD)
         yield params, rotated_nA[~kept_n]
 
 
@@ -143,15 +144,15 @@ def _root(weights_n):
 def _ridge(known_nK, rows_nD, weights_n):
     mean_K, mean_D = (np.average(x, axis=0, weights=weights_n).astype(np.float32) for x in (known_nK, rows_nD))
     centred_nK, centred_nD = (known_nK - mean_K) * _root(weights_n), (rows_nD - mean_D) * _root(weights_n)
-    gram_KK = np.asarray(_gram(centred_nK, centred_nK), np.float64)
+    gram_KK = np.asarray(_cross(centred_nK, centred_nK), np.float64)
     # Regressors differ in size, so each is held back in proportion to its own variance; one without any is not used.
     gram_KK += np.diag(np.where(np.diag(gram_KK) > 0, RIDGE * np.diag(gram_KK), 1.0))
-    predict_KD = np.linalg.solve(gram_KK, np.asarray(_gram(centred_nK, centred_nD), np.float64)).astype(np.float32)
+    predict_KD = np.linalg.solve(gram_KK, np.asarray(_cross(centred_nK, centred_nD), np.float64)).astype(np.float32)
     return predict_KD, gram_KK, mean_K, mean_D
 
 
 @jax.jit
-def _gram(a, b):
+def _cross(a, b):
     return a.T @ b
 
 
@@ -166,8 +167,8 @@ def _matmul(a, b):
     return a @ b
 
 
-def _there_and_back(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
-    """Residuals as they are quantised, and the rows as a receiver would have them."""
+def _in_chunks(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
+    """``there_and_back``, some rows after others."""
     step, starts = _step(codec), range(0, len(rows_nD), chunk)
     pieces = [step(params, *(x[a : a + chunk] for x in (rows_nD, features_nR, below_nD))) for a in starts]
     return tuple(np.concatenate([np.asarray(piece) for piece in column]) for column in zip(*pieces, strict=True))
@@ -175,11 +176,8 @@ def _there_and_back(codec, params, rows_nD, features_nR, below_nD, chunk=1024):
 
 @functools.cache
 def _step(codec: Predictive):
-    @jax.jit
-    def step(params, rows_nD, features_nR, below_nD):
-        known = {"features": features_nR, "below": below_nD}
-        payload = codec.encode(params, rows_nD, known)
-        seen_nD = codec.decode(params, payload, rows_nD.shape[0], rows_nD.shape[1], known)
-        return (rows_nD - codec.predict(params, known)) @ params["analysis"], seen_nD
-
-    return step
+    return jax.jit(
+        lambda params, rows_nD, features_nR, below_nD: there_and_back(
+            codec, params, rows_nD, {"features": features_nR, "below": below_nD}
+        )
+    )

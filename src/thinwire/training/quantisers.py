@@ -94,7 +94,7 @@ LEARNERS: dict[type[Codec], Callable[[Array, Any, Rows, Weights], Learnt]] = {
 def principal_axes(rows_nD: Rows) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
     """The mean row and the axes of the rows about it, largest variance first; orthonormal columns."""
     mean_D = rows_nD.mean(axis=0, dtype=np.float64).astype(np.float32)
-    _, axes_DD = np.linalg.eigh(np.asarray(_gram(jnp.asarray(rows_nD - mean_D)), np.float64))
+    _, axes_DD = np.linalg.eigh(np.asarray(gram(jnp.asarray(rows_nD - mean_D)), np.float64))
     axes_DD = axes_DD[:, ::-1]
     # An axis may point either way: let its largest entry be positive, so that every machine finds the same.
     largest_D = axes_DD[np.argmax(np.abs(axes_DD), axis=0), np.arange(axes_DD.shape[1])]
@@ -127,7 +127,8 @@ def best_steps(z_nr: Float[Array, "n r"], levels: int) -> Float[Array, "r"]:
 
 
 @jax.jit
-def _gram(rows_nD):
+def gram(rows_nD: Float[Array, "n D"]) -> Float[Array, "D D"]:
+    """Products of the columns with each other."""
     return rows_nD.T @ rows_nD
 
 

@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
+
+from thinwire.training.quantisers import gram
 
 TRUST = 0.9  # of how errors are counted, the part by a metric of the model's; the rest is by variance
 
@@ -84,7 +85,7 @@ def _blocks(a, b):
 def _dealt_axes(scaled_nD, groups: int, axes: int) -> Float[np.ndarray, "D A"]:
     """Principal axes as columns, dealt to the groups."""
     scaled_nD = scaled_nD.astype(np.float32)
-    variance_D, axes_DD = np.linalg.eigh(np.asarray(_gram(scaled_nD), np.float64) / len(scaled_nD))
+    variance_D, axes_DD = np.linalg.eigh(np.asarray(gram(scaled_nD), np.float64) / len(scaled_nD))
     variance_A, axes_DA = variance_D[-axes:], axes_DD[:, -axes:]
     # Relative to the smallest, so that every axis adds to its group: with negative logarithms one group would get all.
     log_A = np.log(np.maximum(variance_A, 1e-12) / max(variance_A.min(), 1e-12))
@@ -96,8 +97,3 @@ def _dealt_axes(scaled_nD, groups: int, axes: int) -> Float[np.ndarray, "D A"]:
         room[group] -= 1
         logs[group] += log_A[axis]
     return axes_DA[:, [axis for group in members for axis in group]]
-
-
-@jax.jit
-def _gram(x):
-    return x.T @ x
