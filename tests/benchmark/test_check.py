@@ -16,8 +16,8 @@ from thinwire.benchmark.profiled import links_of
 from thinwire.errors import ThinwireError
 from thinwire.planning.latency import predict_latency
 from thinwire.planning.profile import Link, from_plain, to_plain
-from thinwire.planning.work import codings, traffic_of, work_of
 from thinwire.strategies import parse_strategies
+from thinwire.strategies.work import codings, traffic_of, work_of
 
 EVAL = runpy.run_path(str(Path(__file__).parents[2] / "eval" / "latency_model.py"))
 STRATEGIES = parse_strategies("single,sequence:int8,tensor:int8")

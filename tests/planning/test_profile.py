@@ -9,9 +9,9 @@ import tiny
 from thinwire.errors import ThinwireError
 from thinwire.planning.latency import predict_latency
 from thinwire.planning.profile import Curve, Link, Profile, from_plain, read_profiles, to_plain
-from thinwire.planning.work import codings, traffic_of, work_of
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.base import Traffic
+from thinwire.strategies.work import codings, traffic_of, work_of
 
 SPECS = ("single", "sequence:int8", "sequence:vq:groups=6:size=16", "ring:float32", "tensor:int8", "sequence:drop")
 ROWS = (8.0, 32.0, 128.0)

@@ -9,12 +9,12 @@ import pytest
 
 import tiny
 import tiny_vit
+from thinwire import branches
 from thinwire.attention import context
 from thinwire.errors import ThinwireError
 from thinwire.layout import contiguous
-from thinwire.strategies import parse_strategy, work_rows
-from thinwire.strategies.balance import Balanced, shares_of
-from thinwire.strategies.base import Setting
+from thinwire.strategies import parse_strategy
+from thinwire.strategies.balance import Balanced, costs, shares_of
 from thinwire.strategies.work_rows import WorkRows
 from thinwire.wire.collectives import device_index
 from thinwire.wire.spmd import make_mesh, spmd
@@ -24,8 +24,8 @@ DIMS = tiny.dims()
 
 @pytest.fixture
 def fine_branches(monkeypatch):
-    """Every row that only some devices fill sits behind a branch, and so does every tile of four."""
-    monkeypatch.setattr(work_rows, "BRANCH_ROWS", 1)
+    """Every number of rows is a program of its own, and every tile of four sits behind a branch."""
+    monkeypatch.setattr(branches, "BRANCH_ROWS", 1)
     monkeypatch.setattr(context, "CAUSAL_TILE", 4)
 
 
@@ -47,7 +47,7 @@ def test_rows_left_out_change_nothing_in_a_vision_transformer(fine_branches, on_
 def test_codes_with_rows_left_out_are_the_same(fine_branches, monkeypatch):
     spec = "sequence:pvq:groups=6:size=16:rank=8:halo=2"
     fine = tiny.engine(spec, make_mesh(3), (1.0, 4.0, 2.0)).logits(tiny.ids())
-    monkeypatch.setattr(work_rows, "BRANCH_ROWS", 1000)
+    monkeypatch.setattr(branches, "BRANCH_ROWS", 1000)
     monkeypatch.setattr(context, "CAUSAL_TILE", 128)
     whole = tiny.engine(spec, make_mesh(3), (1.0, 4.0, 2.0)).logits(tiny.ids())
     np.testing.assert_allclose(fine, whole, atol=1e-5)
@@ -72,27 +72,44 @@ def test_a_device_works_on_no_rows_behind_its_last_token(fine_branches):
 
 
 def test_rows_that_differ_little_are_worked_on_by_all():
-    layout = contiguous(1023, 4, None)
+    work = WorkRows(contiguous(1023, 4, None))
+    assert work.counts_N.tolist() == [256, 256, 256, 255]
+    assert [work.worked_rows(n) for n in range(4)] == [256] * 4
+
+
+def test_virtual_devices_work_on_all_rows_once(fine_branches):
     calls = []
-    WorkRows(layout).each_row(lambda x: calls.append(len(x)) or x, jnp.ones((layout.rows, 1)))
-    assert calls == [256]
-
-
-def times(spec, shares, tokens, speeds):
-    strategy = parse_strategy(spec)
-    layout = strategy.layout(DIMS, tokens, len(speeds), shares)
-    return np.asarray(strategy.flops(Setting(DIMS, layout))) / np.asarray(speeds)
+    run = spmd(
+        lambda x: WorkRows(contiguous(8, 2, (6.0, 2.0))).each_row(lambda x: calls.append(len(x)) or x, x), 2, (0,)
+    )
+    run(jnp.ones((6, 1)))
+    assert calls == [6]
 
 
 @pytest.mark.parametrize("speeds", [(1.0, 1.0), (1.0, 1.0, 1.0, 1.0), (1.0, 2.0, 1.0, 0.5)])
 @pytest.mark.parametrize("spec", ["sequence:float32", "sequence:pvq:groups=6:size=16", "ring:int4"])
-def test_balanced_devices_are_done_together(spec, speeds):
-    strategy = parse_strategy(spec)
-    found = Balanced(speeds).shares(strategy, DIMS, 2000, len(speeds))
-    assert sum(found) + strategy.layout(DIMS, 2000, len(speeds), found).shared == 2000
-    balanced, even = times(spec, found, 2000, speeds), times(spec, None, 2000, speeds)
-    assert balanced.max() / balanced.min() < 1.02
-    assert balanced.max() < 0.95 * even.max()
+def test_the_slowest_device_of_a_balanced_split_gains_by_giving_no_tokens_away(spec, speeds):
+    strategy, devices = parse_strategy(spec), len(speeds)
+    seconds = lambda lengths: costs(strategy, DIMS, 2000, lengths) / np.asarray(speeds)
+    found = tuple(int(share) for share in Balanced(speeds).shares(strategy, DIMS, 2000, devices))
+    layout = strategy.layout(DIMS, 2000, devices, tuple(map(float, found)))
+    assert layout.lengths == found
+    assert sum(found) + layout.shared == 2000
+    slowest = int(np.argmax(seconds(found)))
+    for other in set(range(devices)) - {slowest}:
+        for tokens in (4, 16, 64):
+            moved = np.array(found)
+            moved[[slowest, other]] += [-tokens, tokens]
+            assert moved.min() < 1 or seconds(tuple(moved.tolist())).max() >= seconds(found).max()
+    even = strategy.layout(DIMS, 2000, devices, None).lengths
+    assert seconds(found).max() < 0.9 * seconds(even).max()
+
+
+def test_padding_is_counted_as_work():
+    """The last device sees as many tokens either way, but of other devices' rows as many as the largest share has."""
+    strategy = parse_strategy("sequence:float32")
+    last = lambda *lengths: costs(strategy, DIMS, 2000, lengths)[-1]
+    assert last(1400, 200, 200, 200) > last(600, 600, 600, 200)
 
 
 def test_what_splits_no_tokens_is_not_balanced():

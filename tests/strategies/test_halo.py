@@ -63,8 +63,8 @@ def test_generation_keeps_what_was_computed_exactly():
 )
 def test_the_rows_of_a_device(layout, halo):
     work = WorkRows(layout, halo)
-    own = work.positions_NW[:, work.own_R]
-    np.testing.assert_array_equal(own, layout.positions_NR)
+    own_NR = np.take_along_axis(work.positions_NW, work.own_NR, axis=1)
+    np.testing.assert_array_equal(own_NR[layout.valid_NR], layout.positions_NR[layout.valid_NR])
     for rows, device in zip(work.positions_NW, layout.segments, strict=True):
         real = rows[rows < PAD]
         assert len(set(real)) == len(real)  # nothing twice
@@ -73,6 +73,13 @@ def test_the_rows_of_a_device(layout, halo):
         assert set(real) == wanted
     assert work.tiles[0][0] == 0
     assert [b for _, b in work.tiles[:-1]] == [a for a, _ in work.tiles[1:]]
+
+
+def test_a_device_without_a_halo_has_room_for_more_tokens():
+    """The first device leads in with nothing, so a split that gives it as many tokens more costs no row of padding."""
+    work = WorkRows(contiguous(129, 2, (80.0, 48.0), 1), 32)
+    assert work.positions_NW.shape == (2, 80)
+    assert (work.positions_NW < PAD).all()
 
 
 def test_what_has_no_meaning_is_said():

@@ -1,6 +1,7 @@
 """Rows that no other device sees are not coded."""
 
 import collections
+import re
 
 import jax
 import numpy as np
@@ -75,3 +76,10 @@ def test_it_is_not_counted_as_work():
     expected[:2] += np.asarray(layout.lengths[:2]) * coding
     expected += np.array([0, size, 2 * size]) * quiet.codec.decode_flops(dims.site_dim("kv"))
     np.testing.assert_allclose(without_attention(quiet), expected, rtol=0.02)
+
+
+def test_own_rows_are_predicted_once_for_coding_and_for_the_next_layer():
+    """In the compiled program a layer predicts the own rows and those of another device: through 7 numbers here."""
+    engine = tiny.engine("sequence:pvq:groups=6:size=16:rank=8:bottleneck=7", make_mesh(2))
+    compiled = engine.lower(tiny.TOKENS)[0].compile().as_text()
+    assert len(re.findall(r"= f32\[\d+,7\]\S* dot\(", compiled)) == 2

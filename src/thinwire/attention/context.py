@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from thinwire.attention.partial import Partial, finish, merge, nothing, partial_attention
-from thinwire.branches import or_zeros
+from thinwire.branches import first_rows, or_zeros, row_counts
 from thinwire.layout import PAD, TokenLayout
 
 TILE = 512
@@ -24,13 +24,18 @@ CAUSAL_TILE, MOST_TILES = 128, 8  # among own rows: rows of a tile, and how many
 
 
 def tiles(layout: TokenLayout) -> tuple[tuple[int, int], ...]:
-    """The own rows of a device, without the shared ones, as (start, stop) of at most TILE rows within a segment."""
+    """The own rows of a device, without the shared ones, as (start, stop) of about TILE rows within a segment."""
     return cut_tiles(layout.segment_rows)
 
 
 def cut_tiles(stretches: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Stretches of rows as (start, stop) of at most TILE rows."""
-    return tuple((a, min(a + TILE, stop)) for start, stop in stretches for a in range(start, stop, TILE))
+    """Stretches of rows as (start, stop), in equal parts of about TILE rows."""
+
+    def cut(start, stop):
+        rows = -(-(stop - start) // max(1, round((stop - start) / TILE)))
+        return ((a, min(a + rows, stop)) for a in range(start, stop, rows))
+
+    return tuple(tile for start, stop in stretches if start < stop for tile in cut(start, stop))
 
 
 @jax.named_scope("attend_own")
@@ -81,6 +86,15 @@ class Queries(NamedTuple):
     tiles: tuple[tuple[int, int], ...]
     positions_NW: Int[np.ndarray, "N W"]
     exact_NS2: Int[np.ndarray, "N S 2"]
+
+    def rows_N(self, tile: tuple[int, int]) -> Int[np.ndarray, " N"]:
+        """How many rows of a tile hold tokens, the first ones, by device."""
+        return (self.positions_NW[:, slice(*tile)] < PAD).sum(axis=1)
+
+    def worked_rows(self, tile: tuple[int, int], device: int) -> int:
+        """How many rows of a tile a device works on."""
+        rows_N = self.rows_N(tile)
+        return next(count for count in row_counts(rows_N, tile[1] - tile[0]) if count >= rows_N[device])
 
 
 class RemoteAttention:
@@ -147,12 +161,17 @@ class RemoteAttention:
     def _pair(self, part, tile, key_tile, first_B, last_B, other_R, k_RKd, v_RKd):
         (i, (a, b)), (j, (s, e)) = tile, key_tile
 
-        def attend(part):
-            visible = other_R[None, s:e] <= self.position_W[a:b, None] if self.causal else other_R[None, s:e] < PAD
+        def of_rows(q_THd, position_T):
+            visible = other_R[None, s:e] <= position_T[:, None] if self.causal else other_R[None, s:e] < PAD
             if self.queries.exact_NS2.shape[1]:
                 visible = visible & ~self._held(other_R[s:e])[None]
-            visible = jnp.broadcast_to(visible, (b - a, e - s))
-            return merge(part, partial_attention(self.q_WHd[a:b], k_RKd[s:e], v_RKd[s:e], visible, self.scale))
+            visible = jnp.broadcast_to(visible, (len(position_T), e - s))
+            return partial_attention(q_THd, k_RKd[s:e], v_RKd[s:e], visible, self.scale)
+
+        def attend(part):
+            rows_N = self.queries.rows_N((a, b))
+            counts = row_counts(rows_N, b - a)
+            return merge(part, first_rows(counts, rows_N, of_rows, self.q_WHd[a:b], self.position_W[a:b]))
 
         if not self.causal or len(self.key_tiles) == len(self.queries.tiles) == 1:
             return attend(part)  # the question was asked outside already

@@ -8,8 +8,8 @@ from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.planning.latency import predict_latency
 from thinwire.planning.profile import Profile
-from thinwire.planning.work import traffic_of, work_of
 from thinwire.strategies import parse_strategy
+from thinwire.strategies.work import traffic_of, work_of
 
 _NEEDED = ("strategy", "hosts", "cpu", "tokens", "mbps", "total_s")
 

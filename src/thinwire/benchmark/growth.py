@@ -13,8 +13,8 @@ from thinwire.codecs import GroupedVQ
 from thinwire.dims import ModelDims
 from thinwire.engine import Engine, cast
 from thinwire.models.families import FAMILIES
-from thinwire.planning.work import Coding, traffic_of
 from thinwire.strategies import Setting, Single, Strategy
+from thinwire.strategies.work import Coding, traffic_of
 from thinwire.weights.load import LoadedModel, for_tokens
 
 Progress = Callable[[str], None]

@@ -20,9 +20,9 @@ from thinwire.dims import ModelDims
 from thinwire.engine import cast
 from thinwire.models.families import FAMILIES
 from thinwire.planning.profile import Curve, Profile
-from thinwire.planning.work import Coding, tensor_share
 from thinwire.strategies import Setting, Strategy, Tensor
 from thinwire.strategies.base import Traffic
+from thinwire.strategies.work import Coding, tensor_share
 from thinwire.weights.load import LoadedModel
 from thinwire.wire import collectives
 from thinwire.wire.silence import silence

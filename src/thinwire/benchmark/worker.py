@@ -31,9 +31,9 @@ from thinwire.cluster.rendezvous import join, leave
 from thinwire.engine import Engine
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
-from thinwire.planning.work import codings
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.balance import Balanced
+from thinwire.strategies.work import codings
 from thinwire.training.artefact import load as load_artefact
 from thinwire.training.artefact import trained_model
 from thinwire.weights.load import for_tokens, load_model

@@ -68,7 +68,7 @@ def run_layers(
         x_TD, carried = carry
         own, layer_codecs, layer_cache = _of_layer(per_layer, index)
         if _waiting.get():
-            own = _after(x_TD, own)
+            own = _Waiting(own, x_TD)
         scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
         x_TD = layer(own, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
@@ -104,16 +104,24 @@ def weights_wait(wait: bool = True) -> Iterator[None]:
         _waiting.reset(token)
 
 
-def _after(x: Array, weights: Any) -> Any:
-    """The same weights, as if they followed from ``x``."""
-    none = lax.bitcast_convert_type(x.ravel()[0].astype(jnp.bfloat16), jnp.uint16)
-    none = lax.shift_right_logical(lax.shift_right_logical(none, jnp.uint16(9)), jnp.uint16(8))
+class _Waiting(Mapping):
+    """A layer's weights as if they followed from ``x``; each is held where it is asked for, so also inside a branch."""
 
-    def held(w):
-        bits = lax.bitcast_convert_type(w, jnp.uint16) | none.reshape((1,) * w.ndim)
+    def __init__(self, weights: Tree, x: Array):
+        self._weights, self._x = weights, x
+
+    def __getitem__(self, name: str) -> Array:
+        none = lax.bitcast_convert_type(self._x.ravel()[0].astype(jnp.bfloat16), jnp.uint16)
+        none = lax.shift_right_logical(lax.shift_right_logical(none, jnp.uint16(9)), jnp.uint16(8))
+        weight = self._weights[name]
+        bits = lax.bitcast_convert_type(weight, jnp.uint16) | none.reshape((1,) * weight.ndim)
         return lax.bitcast_convert_type(bits, jnp.bfloat16)
 
-    return jax.tree.map(held, weights)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 def _unstacked(tree: Any) -> bool:

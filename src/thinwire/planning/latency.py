@@ -63,7 +63,7 @@ def predict_latency(
     """Seconds of one prefill over links of ``mbps`` megabits a second a device, each way.
 
     Args:
-        work: of each device: FLOPs for a ``Machine``, ``thinwire.planning.work.work_of`` for a ``Profile``.
+        work: of each device: FLOPs for a ``Machine``, ``thinwire.strategies.work.work_of`` for a ``Profile``.
         traffic: of the whole pass.
         machine: what every device is, or each of them.
     """

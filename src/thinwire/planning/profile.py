@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thinwire.errors import ThinwireError
-from thinwire.planning.work import Work
+from thinwire.strategies.work import Work
 
 DESCRIPTION = (
     "latency = max over devices of (layers x (a layer's matrices for its rows + projections of others' rows + its "
@@ -91,7 +91,7 @@ class Profile:
         kv_share: of a layer's FLOPs, that of its key and value projections.
         attention: pairs -> s, one layer's attention of rows to as many keys, masked if the model is causal.
         ends: rows -> s, what enters layer 0, and the output of one row.
-        coding: by the name of a ``thinwire.planning.work.Coding``, rows -> s.
+        coding: by the name of a ``thinwire.strategies.work.Coding``, rows -> s.
         links: by the kind of exchange (``Work.exchange``); none for a device that is alone.
     """
 

@@ -14,12 +14,12 @@ from thinwire.wire import collectives
 
 
 @jax.named_scope("attend")
-def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gathered_N):
+def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, gathered_N):
     """Attends to own and shared rows exactly and to the other devices' as ``strategy`` decodes their payloads.
 
     Scores of all keys go through one softmax, so that nothing has to be merged, and masked only where codes got lost.
     Keys have no order there: own rows come first, then those of the next device and so on round the circle; rows that
-    only pad are left out.
+    only pad are left out. ``mine`` is what is wanted later of the own payloads.
     """
     layout, me = scope.setting.layout, collectives.device_index()
     others, payloads_O = strategy.others(scope, gathered_N)
@@ -35,7 +35,7 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, own, gat
         return seen_RD, strategy.kept(scope, payloads, seen_RD)
 
     seen_ORD, theirs_O = jax.vmap(look)(others, payloads_O)
-    strategy.hand_on(scope, call, strategy.in_order(scope, strategy.mine(scope, call, own), theirs_O))
+    strategy.hand_on(scope, call, strategy.in_order(scope, mine, theirs_O))
     project = lambda seen_RD, other: strategy.keys_values(scope, call, seen_RD, other)
     k_ORKd, v_ORKd = jax.vmap(project)(seen_ORD, others)
     join = lambda own_TKd, theirs_ORKd: jnp.concatenate([own_TKd, theirs_ORKd.reshape(-1, *own_TKd.shape[1:])])

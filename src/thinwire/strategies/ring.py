@@ -36,13 +36,12 @@ class Ring(Sequence):
         if self.alone:
             return super().attend(scope, call)
         count, me = scope.setting.layout.devices, collectives.device_index()
-        own = self.encode(scope, call)
+        own, mine = self.coded(scope, call)
         shift = lambda payloads: [collectives.ring_shift(payload, self.coded_site(scope)) for payload in payloads]
 
         # Each hop sends on what has come before it attends to it, so that the two can overlap.
         incoming = shift(own) if count > 1 else own
         remote, parts, shared_out = self.begin(scope, call)
-        mine = self.mine(scope, call, own)
         kept = [jax.tree.map(lambda x: x[None][:0], mine)]
 
         def hop(carry, step):

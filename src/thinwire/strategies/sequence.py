@@ -148,10 +148,10 @@ class Sequence(Strategy):
             if scope.setting.keep_cache:
                 self.emit_cache(scope, call, {"payloads": []})
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
-        own = self.encode(scope, call)
+        own, mine = self.coded(scope, call)
         gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
         if not call.causal:
-            return attend_everywhere(self, scope, call, own, gathered_N)
+            return attend_everywhere(self, scope, call, mine, gathered_N)
         remote, parts, shared_out = self.begin(scope, call)
         others, payloads_O = self.others(scope, gathered_N)
 
@@ -160,7 +160,7 @@ class Sequence(Strategy):
             return self.absorb(scope, call, remote, parts, payloads, other)
 
         parts, theirs_O = lax.scan(from_device, parts, (others, payloads_O))
-        self.hand_on(scope, call, self.in_order(scope, self.mine(scope, call, own), theirs_O))
+        self.hand_on(scope, call, self.in_order(scope, mine, theirs_O))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
     def others(self, scope: LayerScope, gathered_N):
@@ -169,10 +169,14 @@ class Sequence(Strategy):
         others = (collectives.device_index() + jnp.arange(1, count)) % count
         return others, jax.tree.map(lambda x_N: jnp.take(x_N, others, axis=0, mode="clip"), gathered_N)
 
-    def mine(self, scope: LayerScope, call: AttentionCall, own) -> dict[str, Any]:
-        """What is wanted later of the own payloads: decoded beside ``encode``, so that both predict but once."""
-        decode = lambda: self.decode(scope, call, own, collectives.device_index())
-        return self.kept(scope, own, self.if_heard(scope, decode) if self.keeps(scope) else None)
+    def coded(self, scope: LayerScope, call: AttentionCall):
+        """The own payloads, and what is wanted of them later; in the same branch, so that both predict but once."""
+
+        def both():
+            own, me = self.encode(scope, call), collectives.device_index()
+            return own, self.kept(scope, own, self.decode(scope, call, own, me) if self.keeps(scope) else None)
+
+        return self.if_heard(scope, both)
 
     def in_order(self, scope: LayerScope, mine, theirs_O, step: int = 1):
         """What is wanted of this device and of the others, step by step round the circle, put in order of devices."""
@@ -271,8 +275,7 @@ class Sequence(Strategy):
 
     def encode(self, scope: LayerScope, call: AttentionCall):
         """The payloads of this device's own rows; none where nothing is sent, as in a layer 0 that all recompute."""
-        send = self.codec.sends and not scope.first
-        return self.if_heard(scope, lambda: self._payloads(scope, call)) if send else []
+        return self._payloads(scope, call) if self.codec.sends and not scope.first else []
 
     def if_heard(self, scope: LayerScope, function):
         """``function()``; zeros on a device whose rows nobody sees, now or in a cache."""

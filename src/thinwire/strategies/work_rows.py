@@ -2,20 +2,15 @@
 
 import dataclasses
 import functools
-import itertools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
 from thinwire.attention.context import Queries, cut_tiles
-from thinwire.branches import or_zeros
+from thinwire.branches import first_rows, row_counts
 from thinwire.layout import PAD, TokenLayout
 from thinwire.wire import collectives
-
-# A branch makes one matrix product two: fewer rows than this are worked on by everybody.
-BRANCH_ROWS = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +20,8 @@ class WorkRows:
     A device computes its halo like its own tokens and throws the result away in the end. So the first tokens of a
     stretch, which lose most by seeing their neighbours through codes, see them (nearly) exactly, and no bit is sent for
     it. The shared tokens are not among these rows. A halo ends at the shared tokens and at an earlier stretch of the
-    same device, and is padded in front to the same length on every device.
+    same device. Halo and stretch together are padded behind to the same length on every device, so that one without a
+    halo may have more tokens of its own.
     """
 
     layout: TokenLayout
@@ -45,11 +41,14 @@ class WorkRows:
 
     @functools.cached_property
     def _stretches(self) -> list[tuple[int, int, tuple[int, int]]]:
-        """Of each stretch that any device has: its index, the length of its halo, and its rows in the layout."""
-        longest = lambda ranges: [max(b - a for a, b in column) for column in zip(*ranges, strict=True)]
-        real = [s for s, length in enumerate(longest(self.layout.segments)) if length]
-        leads = longest(self.halos)
-        return [(s, leads[s], rows) for s, rows in zip(real, self.layout.segment_rows, strict=True)]
+        """Of each stretch that any device has: its index, its rows here, halo included, and those in the layout."""
+        length = lambda span: span[1] - span[0]
+        found = []
+        for s, column in enumerate(zip(*self.layout.segments, strict=True)):
+            if any(length(own) for own in column):
+                width = max(length(halos[s]) + length(own) for halos, own in zip(self.halos, column, strict=True))
+                found.append((s, width))
+        return [(s, width, rows) for (s, width), rows in zip(found, self.layout.segment_rows, strict=True)]
 
     @functools.cached_property
     def positions_NW(self) -> Int[np.ndarray, "N W"]:
@@ -57,9 +56,9 @@ class WorkRows:
         rows = []
         for own_R, halos in zip(self.layout.positions_NR, self.halos, strict=True):
             parts = [np.zeros(0, np.int32)]
-            for s, lead, (a, b) in self._stretches:
-                start, stop = halos[s]
-                parts += [np.full(lead - (stop - start), PAD), np.arange(start, stop), own_R[a:b]]
+            for s, width, (a, b) in self._stretches:
+                real = np.concatenate([np.arange(*halos[s]), own_R[a:b]])[:width]
+                parts += [real, np.full(width - len(real), PAD)]
             rows.append(np.concatenate(parts))
         return np.asarray(rows, np.int32)
 
@@ -85,16 +84,19 @@ class WorkRows:
     @functools.cached_property
     def _stretch_ends(self) -> list[int]:
         """Behind which row each stretch ends."""
-        return np.cumsum([lead + b - a for _, lead, (a, b) in self._stretches], dtype=int).tolist()
+        return np.cumsum([width for _, width, _ in self._stretches], dtype=int).tolist()
 
     @functools.cached_property
-    def own_R(self) -> Int[np.ndarray, " R"]:
-        """The rows of the layout among these."""
-        own = [
-            np.arange(end - (b - a), end)
-            for end, (_, _, (a, b)) in zip(self._stretch_ends, self._stretches, strict=True)
-        ]
-        return np.concatenate([np.zeros(0, int), *own])
+    def own_NR(self) -> Int[np.ndarray, "N R"]:
+        """By device: where the rows of the layout are among these; any row for those that hold no token."""
+        rows = []
+        for halos in self.halos:
+            parts = [np.zeros(0, np.int32)]
+            for end, (s, width, (a, b)) in zip(self._stretch_ends, self._stretches, strict=True):
+                start, stop = halos[s]
+                parts.append(np.minimum(end - width + stop - start + np.arange(b - a), end - 1))
+            rows.append(np.concatenate(parts))
+        return np.asarray(rows, np.int32)
 
     @functools.cached_property
     def tiles(self) -> tuple[tuple[int, int], ...]:
@@ -105,8 +107,8 @@ class WorkRows:
         """The shared rows and the own ones, of shared ones and these."""
         if not self.halo:
             return values_T
-        S = self.layout.shared
-        return values_T[np.concatenate([np.arange(S), S + self.own_R])]
+        S, here_R = self.layout.shared, jnp.asarray(self.own_NR)[collectives.device_index()]
+        return jnp.concatenate([values_T[:S], jnp.take(values_T[S:], here_R, axis=0, mode="clip")])
 
     @functools.cached_property
     def counts_N(self) -> Int[np.ndarray, " N"]:
@@ -116,36 +118,21 @@ class WorkRows:
         return self.layout.shared + np.where(real_NW.any(axis=1), last_N, 0)
 
     @functools.cached_property
-    def _ends(self) -> list[int]:
-        """Behind which rows, the shared ones included, some devices stop; few, as each costs a branch."""
-        ends = sorted({int(count) for count in self.counts_N})
-        kept = ends[-1:]
-        for end in reversed(ends[:-1]):
-            if kept[0] - end >= BRANCH_ROWS:
-                kept.insert(0, end)
-        return [*kept[:-1], self.layout.shared + self.positions_NW.shape[1]]
+    def _counts(self) -> list[int]:
+        """On how many rows, the shared ones included, some devices work."""
+        return row_counts(self.counts_N, self.layout.shared + self.positions_NW.shape[1])
 
     def worked_rows(self, device: int) -> int:
         """How many rows, the shared ones included, a device works on."""
-        return next(end for end in self._ends if end >= self.counts_N[device])
+        return next(count for count in self._counts if count >= self.counts_N[device])
 
     def each_row(self, function, *rows_T):
-        """``function`` of these rows behind the shared ones, without what lies behind a device's last token.
-
-        All devices have equally many rows, as they run one program. The rows that only some of them fill sit behind a
-        branch, so that a device with fewer tokens is done earlier.
+        """``function`` of the shared rows and these, without what lies behind a device's last token.
 
         Args:
             function: of arrays with a leading axis of rows, on each of which it works by itself.
         """
-        if len(self._ends) < 2:
-            return function(*rows_T)
-        count = jnp.asarray(self.counts_N)[collectives.device_index()]
-        pieces = [function(*(x[: self._ends[0]] for x in rows_T))]
-        for start, end in itertools.pairwise(self._ends):
-            part = [x[start:end] for x in rows_T]
-            pieces.append(or_zeros(count > start, function, *part))
-        return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *pieces)
+        return first_rows(self._counts, self.counts_N, function, *rows_T)
 
     def heard(self, causal: bool) -> Bool[np.ndarray, " N"]:
         """By device: whether any other device sees its rows; nobody does those of the last tokens of a causal model."""

@@ -4,8 +4,8 @@ import pytest
 
 import tiny
 import tiny_vit
-from thinwire.planning.work import codings, tensor_share, traffic_of, work_of
 from thinwire.strategies import parse_strategy
+from thinwire.strategies.work import codings, tensor_share, traffic_of, work_of
 
 
 def vit_dims():

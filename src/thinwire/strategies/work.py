@@ -10,9 +10,11 @@ from thinwire.attention.context import CAUSAL_TILE, MOST_TILES, tiles
 from thinwire.codecs.base import Codec
 from thinwire.dims import ModelDims
 from thinwire.layout import PAD, contiguous
-from thinwire.strategies import Sequence, Single, Strategy, Tensor
-from thinwire.strategies.base import Setting, Traffic
+from thinwire.strategies.base import Setting, Strategy, Traffic
 from thinwire.strategies.heads import HeadPlan, deal
+from thinwire.strategies.sequence import Sequence
+from thinwire.strategies.single import Single
+from thinwire.strategies.tensor import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +129,8 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
     elif dims.causal:
         visible = [(a, b) for m in seen for a in work.tiles for b in keys if first(m, b) <= last(a)]
         pairs = _own_pairs(here, True, rows) + width * layout.shared
-        pairs += sum(_length(a) * _length(b) for a, b in visible)
+        queries = work.queries(True)
+        pairs += sum(queries.worked_rows(a, n) * _length(b) for a, b in visible)
     else:
         seen, pairs = others, rows * layout.tokens
     coding = ()
