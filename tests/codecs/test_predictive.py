@@ -145,3 +145,13 @@ def test_a_prediction_alone_decodes_to_itself():
     assert codec.encode(p, jnp.ones((T, D)), known()) == {}
     np.testing.assert_array_equal(codec.decode(p, {}, T, D, known()), codec.predict(p, known()))
     assert codec.payload_bytes(T, D) == codec.bits_per_token(D) == 0
+
+
+def test_a_rank_above_the_number_of_token_features_adds_zeros():
+    """So that every layer's arrays have the shapes that the codec says, also of a narrow model."""
+    tokens_nF, rows_LnD = related_layers(500, 4)
+    features = tokens_nF.shape[1]
+    few, many = (shared_projection(tokens_nF, rows_LnD, rank) for rank in (features, features + 3))
+    assert many.shape == (features, features + 3)
+    np.testing.assert_array_equal(many[:, :features], few)
+    assert not many[:, features:].any()

@@ -41,7 +41,10 @@ def embed_history(
 def shared_projection(
     tokens_nF: Float[np.ndarray, "n F"], rows_LnD: Float[np.ndarray, "L n D"], rank: int
 ) -> Float[np.ndarray, "F R"]:
-    """The ``rank`` combinations of token features that predict all layers' rows best (reduced-rank regression)."""
+    """The ``rank`` combinations of token features that predict all layers' rows best (reduced-rank regression).
+
+    Where there are fewer features than that, the rest are zeros.
+    """
     mean_F = tokens_nF.mean(axis=0)
     gram_FF = np.asarray(_cross(tokens_nF, tokens_nF)) - len(tokens_nF) * np.outer(mean_F, mean_F)
     gram_FF += RIDGE * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF), dtype=np.float32)
@@ -54,6 +57,7 @@ def shared_projection(
         explained_FF += np.asarray(_outer(white_FF, cross_FD))
     _, vectors_FF = np.linalg.eigh(explained_FF)
     project_FR = white_FF.T @ vectors_FF[:, -rank:][:, ::-1]
+    project_FR = np.pad(project_FR, ((0, 0), (0, rank - project_FR.shape[1])))
     return (project_FR * np.sqrt(len(tokens_nF))).astype(np.float32)  # features of about unit variance
 
 
