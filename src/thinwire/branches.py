@@ -1,5 +1,7 @@
 """Work that only some devices do: skipped at run time on a mesh (under ``vmap`` both branches are computed)."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,35 +34,53 @@ def or_zeros(needed, function: Callable[..., Any], *arrays) -> Any:
     return lax.cond(needed, function, zeros, *arrays)
 
 
-def row_counts(rows_N: Int[np.ndarray, " N"], most: int) -> list[int]:
-    """On how many of ``most`` rows devices work that have tokens in so many of the first: ``most``, and a few less."""
-    kept = [most]
-    for count in sorted({max(1, int(count)) for count in rows_N}, reverse=True):
-        if kept[0] - count >= BRANCH_ROWS:
-            kept.insert(0, count)
-    return kept
+@dataclasses.dataclass(frozen=True)
+class FirstRows:
+    """Of ``most`` rows, how many each device needs, the first ones: it works on so many, or on a few more.
 
+    All devices run one program, which holds a function once for each of ``counts``.
 
-def first_rows(counts: list[int], rows_N: Int[np.ndarray, " N"], function: Callable[..., Any], *arrays) -> Any:
-    """``function`` of the first rows of arrays, as many as this device needs; zeros in place of the others.
-
-    All devices run one program, so it holds ``function`` once for each of ``counts``. Virtual devices, which would run
-    all of them, work on all rows.
-
-    Args:
-        counts: of ``row_counts``.
+    Attributes:
         rows_N: how many rows each device needs.
-        function: of arrays with a leading axis of rows, on each of which it works by itself; must not communicate.
     """
-    if len(counts) < 2 or (is_virtual() and place_alone() is None):
-        return function(*arrays)
 
-    def first(count):
-        def of_few(*arrays):
-            fill = lambda x: jnp.pad(x, [(0, counts[-1] - count), *[(0, 0)] * (x.ndim - 1)])
-            return jax.tree.map(fill, function(*(x[:count] for x in arrays)))
+    rows_N: Int[np.ndarray, " N"]
+    most: int
 
-        return of_few
+    @functools.cached_property
+    def counts(self) -> list[int]:
+        """The numbers of rows that devices work on, ascending."""
+        kept = [self.most]
+        for count in sorted({max(1, int(count)) for count in self.rows_N}, reverse=True):
+            if kept[0] - count >= BRANCH_ROWS:
+                kept.insert(0, count)
+        return kept
 
-    which_N = np.searchsorted(counts, rows_N)
-    return lax.switch(jnp.asarray(which_N)[device_index()], [first(count) for count in counts], *arrays)
+    def worked(self, device: int) -> int:
+        """How many rows a device works on."""
+        return self.counts[self._which_N[device]]
+
+    def each(self, function: Callable[..., Any], *arrays) -> Any:
+        """``function`` of the first rows of arrays, as many as this device works on; zeros in place of the others.
+
+        Virtual devices, which would run the program of every count, work on all rows.
+
+        Args:
+            function: of arrays with a leading axis of rows, on each of which it works by itself; must not communicate.
+        """
+        if len(self.counts) < 2 or (is_virtual() and place_alone() is None):
+            return function(*arrays)
+
+        def first(count):
+            def of_few(*arrays):
+                fill = lambda x: jnp.pad(x, [(0, self.most - count), *[(0, 0)] * (x.ndim - 1)])
+                return jax.tree.map(fill, function(*(x[:count] for x in arrays)))
+
+            return of_few
+
+        which = jnp.asarray(self._which_N)[device_index()]
+        return lax.switch(which, [first(count) for count in self.counts], *arrays)
+
+    @property
+    def _which_N(self) -> Int[np.ndarray, " N"]:
+        return np.searchsorted(self.counts, self.rows_N)

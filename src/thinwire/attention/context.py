@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from thinwire.attention.partial import Partial, finish, merge, nothing, partial_attention
-from thinwire.branches import first_rows, or_zeros, row_counts
+from thinwire.branches import FirstRows, or_zeros
 from thinwire.layout import PAD, TokenLayout
 
 TILE = 512
@@ -87,14 +87,9 @@ class Queries(NamedTuple):
     positions_NW: Int[np.ndarray, "N W"]
     exact_NS2: Int[np.ndarray, "N S 2"]
 
-    def rows_N(self, tile: tuple[int, int]) -> Int[np.ndarray, " N"]:
-        """How many rows of a tile hold tokens, the first ones, by device."""
-        return (self.positions_NW[:, slice(*tile)] < PAD).sum(axis=1)
-
-    def worked_rows(self, tile: tuple[int, int], device: int) -> int:
-        """How many rows of a tile a device works on."""
-        rows_N = self.rows_N(tile)
-        return next(count for count in row_counts(rows_N, tile[1] - tile[0]) if count >= rows_N[device])
+    def rows_of(self, tile: tuple[int, int]) -> FirstRows:
+        """The rows of a tile that hold tokens, by device."""
+        return FirstRows((self.positions_NW[:, slice(*tile)] < PAD).sum(axis=1), tile[1] - tile[0])
 
 
 class RemoteAttention:
@@ -169,9 +164,8 @@ class RemoteAttention:
             return partial_attention(q_THd, k_RKd[s:e], v_RKd[s:e], visible, self.scale)
 
         def attend(part):
-            rows_N = self.queries.rows_N((a, b))
-            counts = row_counts(rows_N, b - a)
-            return merge(part, first_rows(counts, rows_N, of_rows, self.q_WHd[a:b], self.position_W[a:b]))
+            rows = self.queries.rows_of((a, b))
+            return merge(part, rows.each(of_rows, self.q_WHd[a:b], self.position_W[a:b]))
 
         if not self.causal or len(self.key_tiles) == len(self.queries.tiles) == 1:
             return attend(part)  # the question was asked outside already

@@ -130,7 +130,7 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
         visible = [(a, b) for m in seen for a in work.tiles for b in keys if first(m, b) <= last(a)]
         pairs = _own_pairs(here, True, rows) + width * layout.shared
         queries = work.queries(True)
-        pairs += sum(queries.worked_rows(a, n) * _length(b) for a, b in visible)
+        pairs += sum(queries.rows_of(a).worked(n) * _length(b) for a, b in visible)
     else:
         seen, pairs = others, rows * layout.tokens
     coding = ()

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from thinwire.attention.context import Queries, cut_tiles
-from thinwire.branches import first_rows, row_counts
+from thinwire.branches import FirstRows
 from thinwire.layout import PAD, TokenLayout
 from thinwire.wire import collectives
 
@@ -118,13 +118,13 @@ class WorkRows:
         return self.layout.shared + np.where(real_NW.any(axis=1), last_N, 0)
 
     @functools.cached_property
-    def _counts(self) -> list[int]:
-        """On how many rows, the shared ones included, some devices work."""
-        return row_counts(self.counts_N, self.layout.shared + self.positions_NW.shape[1])
+    def _rows(self) -> FirstRows:
+        """All rows, the shared ones included."""
+        return FirstRows(self.counts_N, self.layout.shared + self.positions_NW.shape[1])
 
     def worked_rows(self, device: int) -> int:
         """How many rows, the shared ones included, a device works on."""
-        return next(count for count in self._counts if count >= self.counts_N[device])
+        return self._rows.worked(device)
 
     def each_row(self, function, *rows_T):
         """``function`` of the shared rows and these, without what lies behind a device's last token.
@@ -132,7 +132,7 @@ class WorkRows:
         Args:
             function: of arrays with a leading axis of rows, on each of which it works by itself.
         """
-        return first_rows(self._counts, self.counts_N, function, *rows_T)
+        return self._rows.each(function, *rows_T)
 
     def heard(self, causal: bool) -> Bool[np.ndarray, " N"]:
         """By device: whether any other device sees its rows; nobody does those of the last tokens of a causal model."""
