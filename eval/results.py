@@ -67,7 +67,8 @@ _RESUMABLE = (
     "eval.ablate",
     "eval.adapters",
 )
-# Adapters that were trained alike, for several codecs of about 120 bits: what is changed of the configuration.
+# Adapters that were trained alike, for several codecs of about 120 bits, half of that and a tenth: what is changed of
+# the configuration.
 _ALIKE = {
     "trained/smollm2-alike-balanced": "",
     "trained/smollm2-alike-rvq": " --recipe.strategy sequence:rvq:groups=6:size=1024:stages=2",
@@ -77,6 +78,11 @@ _ALIKE = {
     ),
     "trained/smollm2-alike-fsq": " --recipe.strategy sequence:fsq:dims=75:levels=3",
     "trained/smollm2-alike-vq": " --recipe.strategy sequence:vq:groups=24:size=32",
+    "trained/smollm2-alike-topk": " --recipe.strategy sequence:topk:keep=6:bits=8",
+    "trained/smollm2-alike-lowrank": " --recipe.strategy sequence:lowrank:dims=30:bits=4",
+    "trained/smollm2-alike-means": " --recipe.strategy sequence:means:length=27:bits=8",
+    "trained/smollm2-alike-half": f" --recipe.strategy {HALF}",
+    "trained/smollm2-alike-extreme": " --recipe.strategy sequence:extreme",
 }
 SECTIONS = {
     "quality": f"{_QUALITY} --windows 32 --plot docs/quality.png",

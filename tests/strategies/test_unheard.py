@@ -78,6 +78,15 @@ def test_it_is_not_counted_as_work():
     np.testing.assert_allclose(without_attention(quiet), expected, rtol=0.02)
 
 
+def test_one_prediction_serves_coding_an_own_row_and_decoding_it():
+    codec = parse_strategy("sequence:pvq:groups=6:size=16:rank=8:bottleneck=7").codec
+    dim = tiny.dims().site_dim("kv")
+    prediction = 2 * 7 * (8 + dim + dim)
+    assert codec.own_flops(dim) == codec.encode_flops(dim) + codec.decode_flops(dim) - prediction
+    plain = codec.quantiser
+    assert plain.own_flops(dim) == plain.encode_flops(dim)
+
+
 def test_own_rows_are_predicted_once_for_coding_and_for_the_next_layer():
     """In the compiled program a layer predicts the own rows and those of another device: through 7 numbers here."""
     engine = tiny.engine("sequence:pvq:groups=6:size=16:rank=8:bottleneck=7", make_mesh(2))

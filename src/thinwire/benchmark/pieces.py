@@ -170,15 +170,14 @@ def _random_params(codec: Codec, dim: int) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=8)  # decoding needs what was encoded: one compilation for both
-def _both_ways(codec: Codec, dim: int, rows: int) -> tuple[Program, Program]:
+def _every_way(codec: Codec, dim: int, rows: int) -> dict[str, Program]:
     return coding_programs(codec, _random_params(codec, dim), dim, rows)
 
 
 def coding_program(coding: Coding, rows: int) -> Program:
     """One use of a codec on so many random rows, with random codebooks."""
     if coding.kind != "sum":
-        encode, decode = _both_ways(coding.codec, coding.dim, rows)
-        return encode if coding.kind == "encode" else decode
+        return _every_way(coding.codec, coding.dim, rows)[coding.kind]
     params = _random_params(coding.codec, coding.dim)
     x_TD = jax.random.normal(jax.random.key(0), (rows, coding.dim), jnp.float32)
     with silence((0, coding.devices)):

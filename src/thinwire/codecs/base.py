@@ -93,6 +93,10 @@ class Codec(abc.ABC):
         del dim
         return 0.0
 
+    def own_flops(self, dim: int) -> float:
+        """FLOPs of a sender's own row: coding it and, where predictions go on from what others see, decoding it."""
+        return self.encode_flops(dim) + self.decode_flops(dim) * self.predicts
+
     def token_features(self, shared: CodecParams, inputs_TM: Float[Array, "T M"]) -> Float[Array, "T R"]:
         """For codecs that predict: what the tokens tell of their rows."""
         raise TypeError(f"{self.spec()} predicts nothing")

@@ -186,6 +186,10 @@ class Predictive(Codec):
         """Prediction and rotation back."""
         return self._predict_flops(dim) + 2.0 * dim * self.width(dim) + self.quantiser.decode_flops(self.width(dim))
 
+    def own_flops(self, dim: int) -> float:
+        """Encoding and decoding from one prediction."""
+        return super().own_flops(dim) - self._predict_flops(dim)
+
     def _predict_flops(self, dim: int) -> float:
         known, through = self.rank + dim, min(self.bottleneck, dim)
         return 2.0 * through * (known + dim) if self.bottleneck else 2.0 * known * dim

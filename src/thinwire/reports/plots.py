@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from thinwire.reports.files import write_bytes
 from thinwire.reports.labels import Label, place_beside_points, spread_left
-from thinwire.reports.rows import Row, as_mbps, family, in_order, is_single, number, predictions, significant
+from thinwire.reports.rows import Row, family, in_order, is_single, number, predictions, significant
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,11 @@ def latency_plot(
     axes.set_xlim(bandwidths[0] / 1.06, bandwidths[-1] * 1.06)
     axes.xaxis.set_major_locator(FixedLocator(bandwidths))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: as_mbps(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_major_locator(FixedLocator(_ticks(*axes.get_ylim())))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{significant(value, 1)} s"))
-    axes.set_xlabel("bandwidth of each link")
+    axes.set_xlabel("bandwidth of each link, Mbps")
     axes.set_ylabel(f"{how} seconds for one forward")
     # The lines lie apart where the links are thin, so that is where they are named, and the scale stands on the right.
     axes.yaxis.tick_right()

@@ -377,7 +377,7 @@ class Sequence(Strategy):
         """Own rows through all matrices; remote rows through the key and value projections unless kv is coded."""
         dims, layout = setting.dims, setting.layout
         site = self.sites(dims)[0]
-        coding = self.codec.encode_flops(dims.site_dim(site)) if layout.devices > 1 else 0.0
+        coding = self.codec.own_flops(dims.site_dim(site)) if layout.devices > 1 else 0.0
         totals = []
         work = self.work(setting)
         coded_N = np.asarray(layout.lengths) * work.heard(dims.causal)
@@ -390,7 +390,7 @@ class Sequence(Strategy):
             remote = 0 if site == "kv" else seen
             total = rows * (dims.row_flops() + dims.kv_flops()) + coded_N[n] * coding
             if layout.devices > 1:
-                total += (seen + coded_N[n] * self.codec.predicts) * self.codec.decode_flops(dims.site_dim(site))
+                total += seen * self.codec.decode_flops(dims.site_dim(site))
             totals.append(total + remote * dims.kv_flops() + pairs * dims.pair_flops())
         return tuple(totals)
 

@@ -21,10 +21,11 @@ from thinwire.strategies.tensor import Tensor
 class Coding:
     """One use of a codec that a profile can hold the cost of: ``encode`` or ``decode`` of rows of ``dim`` values.
 
+    Or ``own``: both of a device's own rows, from one prediction, where the next one goes on from what others see.
     Or ``sum``: a coded all-reduce of rows over so many devices, the local work of it.
     """
 
-    kind: Literal["encode", "decode", "sum"]
+    kind: Literal["encode", "decode", "own", "sum"]
     codec: Codec
     dim: int
     devices: int = 1
@@ -135,9 +136,9 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
         seen, pairs = others, rows * layout.tokens
     coding = ()
     if layout.devices > 1 and strategy.codec.sends:
-        encode, decode = (Coding(kind, strategy.codec, dims.site_dim(site)) for kind in ("encode", "decode"))
-        own = layout.rows * int(work.heard(dims.causal)[n])
-        coding = ((encode, own), (decode, layout.rows * len(seen) + own * strategy.codec.predicts))
+        kinds = ("own" if strategy.codec.predicts else "encode", "decode")
+        own, others = (Coding(kind, strategy.codec, dims.site_dim(site)) for kind in kinds)
+        coding = ((own, layout.rows * int(work.heard(dims.causal)[n])), (others, layout.rows * len(seen)))
     projected = 0 if site == "kv" else layout.rows * len(seen)
     return Work(dims.layers, rows, 1, pairs, projected, strategy.coded_layers(dims), coding)
 
