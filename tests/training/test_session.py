@@ -36,7 +36,7 @@ def whole(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("after", [3, pytest.param(7, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("after", [1, 3, pytest.param(7, marks=pytest.mark.thorough)])
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(after, whole, tmp_path):
     folder, tests = tmp_path / "run", Path(__file__).parent.parent
     environment = {
@@ -70,7 +70,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path):
     run = lambda config, resume: run_session(
         Session(tmp_path, resume=resume), config, {}, setup, state_of(setup), texts(setup, 2), pace
     )
-    with pytest.raises(ThinwireError, match="no checkpoint to resume"):
+    with pytest.raises(ThinwireError, match="no run to resume"):
         run({"rate": 1.0}, True)
     run({"rate": 1.0}, False)
     with pytest.raises(ThinwireError, match=r"session\.resume"):

@@ -14,7 +14,7 @@ from thinwire.strategies import Strategy
 from thinwire.training import calibrate, loop
 from thinwire.training.calibrate import CalibrationJob
 from thinwire.training.checkpoints import Checkpoints, latest
-from thinwire.training.log import MetricsLog
+from thinwire.training.log import FILE, MetricsLog
 from thinwire.training.loop import HostBatch, Pace
 from thinwire.training.place import Place
 from thinwire.training.resume import check_same_run, describe
@@ -32,7 +32,7 @@ class Session:
         folder: of checkpoints and figures.
         keep: checkpoints that stay, the newest ones.
         tensorboard: also write what TensorBoard reads.
-        resume: go on from the newest checkpoint of the folder.
+        resume: go on from the newest checkpoint of the folder; from the beginning if a run ended before its first.
     """
 
     folder: Path
@@ -41,15 +41,19 @@ class Session:
     resume: bool = False
 
     def check(self) -> None:
-        """Raises ThinwireError where the folder has a run that is not to be resumed, or none that could be."""
+        """Raises ThinwireError where the folder has a run that is not to be resumed, or none to resume."""
         found = latest(self.folder)
         if found is not None and not self.resume:
             raise ThinwireError(
                 f"{self.folder} holds a run that was broken off or ended at step {found}: go on with it by "
                 "--session.resume, or name another folder."
             )
-        if found is None and self.resume:
-            raise ThinwireError(f"{self.folder} holds no checkpoint to resume: leave --session.resume out.")
+        if self.resume and found is None and not (self.folder / FILE).exists():
+            raise ThinwireError(f"{self.folder} holds no run to resume: leave --session.resume out.")
+
+    def has_state(self) -> bool:
+        """Whether there is a checkpoint to go on from, and it is wanted."""
+        return self.resume and latest(self.folder) is not None
 
     def first_codebooks(
         self,
@@ -64,7 +68,7 @@ class Session:
         if not strategy.codec.learns:
             return {}
         place = self.folder / "codebooks-at-the-start"
-        if self.resume and place.exists():
+        if self.has_state() and place.exists():
             return store.load(place).arrays
         samples = calibrate.collect(model, [strategy], devices, inputs_W, job)
         return calibrate.learn(model, strategy, devices, samples, job, data, out=place).arrays
@@ -99,7 +103,7 @@ def run_session(
     place, about = place or Place(), describe(config, data)
     with Checkpoints(session.folder, session.keep) as kept:
         done = 0
-        if session.resume:
+        if session.has_state():
             check_same_run(kept.about(), about)
             done, state, _ = kept.restore(None, state)
 
