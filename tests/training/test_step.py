@@ -168,6 +168,7 @@ def test_what_cannot_be_spread_is_said_first():
         ({"noise": float("nan")}, "noise is nan"),
         ({"decay": 1.5}, "decay is 1.5"),
         ({"strategy": "single"}, "runs on one device"),
+        ({"devices": (1,)}, "sends nothing to train for"),
         ({"statistics": 0}, "at least 1 row"),
     ],
 )

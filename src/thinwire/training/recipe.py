@@ -72,6 +72,11 @@ class Recipe:
             raise ThinwireError(f"{self.strategy} is not trained: use sequence with any codec, or single.")
         if isinstance(strategy, Single) and self.devices != (1,):
             raise ThinwireError(f"{self.strategy} runs on one device, not on {self.devices}: set devices to 1.")
+        if isinstance(strategy, Sequence) and max(self.devices) == 1:
+            raise ThinwireError(
+                f"{self.strategy} on one device sends nothing to train for: set devices to 2 or more, or strategy to "
+                "single."
+            )
         return strategy
 
     @property
