@@ -1,6 +1,8 @@
 """The GPT-2 of gpt2_small_from_scratch.py trained on for coded context on any of 2 to 8 devices.
 
 Command:   python -m train.gpt2_small_from_scratch configs/gpt2_small_coded.py
+Time:      about half an hour on one core (Cascade Lake, 2.5 GHz), 5 to 6 s a step beside another job
+Result:    perplexity +0.6 % on four devices and +1.4 % on eight, against its own single device (docs/results.md)
 """
 
 from pathlib import Path

@@ -67,6 +67,7 @@ _RESUMABLE = (
     "eval.ablate",
     "eval.adapters",
 )
+_GPT2, _GPT2_CODES = "trained/gpt2-small-coded", "sequence:vq:groups=16:size=256:site=x,sequence:int4"
 # Adapters that were trained alike, for several codecs of about 120 bits, half of that and a tenth: what is changed of
 # the configuration.
 _ALIKE = {
@@ -132,6 +133,10 @@ SECTIONS = {
         f"{_QUALITY} --windows 8 --trained trained/smollm2-compact "
         "--strategies sequence:pvq:groups=24:size=32:rank=128:rotate=fisher:bottleneck=160:axes=72"
     ),
+    **{
+        name: f"{_QUALITY} --devices {devices} --tokens 512 --windows 32 --trained {_GPT2} --strategies {_GPT2_CODES}"
+        for name, devices in (("gpt2", 4), ("gpt2-eight", 8))
+    },
     "adapters": f"eval.adapters --mesh --trained {','.join(_ALIKE)}",
 }
 _LEARN = "configs/smollm2_codebooks.py"
@@ -143,6 +148,7 @@ CODEBOOKS = {
     "parts": "configs/smollm2_parts.py",
 }
 # What a section needs, and what makes it; each of these may need another.
+_GPT2_BASE = "trained/gpt2-small"
 _SHIFTED, _IN_PLACE = "trained/vit-fashion-mnist-shifted", "trained/vit-fashion-mnist-in-place"
 _ADAPTER, _COMPACT = "trained/smollm2-balanced", "trained/smollm2-compact"
 _VIT, _VIT_16 = "trained/vit-fashion-mnist", "trained/vit-fashion-mnist-g16"
@@ -155,6 +161,8 @@ NEEDS = {
     "adapter": (_ADAPTER,),
     "adapter-compact": (_COMPACT,),
     "adapters": tuple(_ALIKE),
+    **dict.fromkeys(("gpt2", "gpt2-eight"), (_GPT2,)),
+    _GPT2: (_GPT2_BASE,),
     _VIT: (_IN_PLACE,),
     _IN_PLACE: (_SHIFTED,),
     **dict.fromkeys((_VIT_16, _VIT_32, _VIT_1), (_VIT,)),
@@ -178,6 +186,8 @@ TRAINED = {
     _VIT_1: _four("vit-fashion-mnist-g1", "vq:groups=1:size=1024"),
     _ADAPTER: _LM,
     _COMPACT: "train.lm_smollm2_adapter configs/lm_smollm2_compact.py",
+    _GPT2_BASE: "train.gpt2_small_from_scratch configs/gpt2_small_from_scratch.py",
+    _GPT2: "train.gpt2_small_from_scratch configs/gpt2_small_coded.py",
     **{
         out: f"{_LM} --optimiser.steps 24 --session.folder runs/{out.removeprefix('trained/')} --out {out}{changes}"
         for out, changes in _ALIKE.items()
