@@ -16,23 +16,20 @@ from thinwire.errors import ThinwireError
 from thinwire.kernels.choice import Kernels, chosen, parse_kernels, using
 from thinwire.layout import TokenLayout
 from thinwire.models.families import FAMILIES
-from thinwire.models.stack import unstack, weights_wait
+from thinwire.models.stack import unstack
 from thinwire.strategies.balance import Split, shares_of
 from thinwire.strategies.base import Keep, Setting, Strategy, Traffic
 from thinwire.weights.load import LoadedModel
 from thinwire.wire import ledger
-from thinwire.wire.silence import place_alone, silence
+from thinwire.wire.silence import silence
 from thinwire.wire.spmd import fetch, put, spmd
+from thinwire.wire.streams import between, streaming
 
 if TYPE_CHECKING:
     from thinwire.sampling import Sampling
 
 Codecs = Mapping[str, Mapping[str, Any]]
 Inputs = Int[np.ndarray, " T"] | Float[np.ndarray, "T P"]  # one row a token: its id, or the values of a patch
-
-# XLA's CPU backend begins a pass with all that waits for nothing: with bfloat16 the conversion of many layers' weights,
-# into memory that is new each time. In this order of instructions there is less of that.
-_MEMORY_ORDER: dict[str, str | bool] = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
 
 
 class Engine:
@@ -70,6 +67,7 @@ class Engine:
         self.kernels: Kernels = chosen() if kernels is None else parse_kernels(kernels)
         self.model, self.strategy, self.where, self.split, self.dtype = model, strategy, where, split, dtype
         self.devices = where if isinstance(where, int) else where.devices.size
+        self._streams = None if isinstance(where, int) else between(self.devices)
         self._family = FAMILIES[model.family]
         self.dims: ModelDims = self._family.dims(model.config)
         if self.devices < 1:
@@ -96,18 +94,8 @@ class Engine:
         learnt = {
             name: tree if name == SHARED or not unrolled else unstack(tree) for name, tree in self._codecs.items()
         }
-        self._codecs = put(cast(learnt, "float32"), where, False)
+        self._codecs = put(_cast_codecs(learnt, strategy.codec.factors, dtype), where, False)
         self._programs: dict[Any, Any] = {}
-
-    @property
-    def _converts(self) -> bool:
-        """Whether each layer converts weights of its own."""
-        first = jax.devices()[0] if isinstance(self.where, int) else self.where.devices.flat[0]
-        return self.unrolled and self.dtype == "bfloat16" and first.platform == "cpu"
-
-    @property
-    def _compiler_options(self) -> dict[str, str | bool] | None:
-        return _MEMORY_ORDER if self._converts else None
 
     def _holds_what(self, other: "Engine") -> bool:
         """Whether the other engine's weights lie on its devices as this one's would."""
@@ -135,7 +123,7 @@ class Engine:
             spec = self._family.inputs_spec(self.model.config, tokens)
             inputs_T = put(np.zeros(spec.shape, spec.dtype), self.where, False)
             lowered = self._build(*key).lower(self._params, self._codecs, inputs_T)
-            self._programs[key] = lowered.compile(self._compiler_options)
+            self._programs[key] = lowered.compile()
 
     def logits(self, ids_T: Inputs) -> Float[np.ndarray, "T V"]:
         """Logits of every position, or the features of a model that gives those; float32, on the host."""
@@ -193,7 +181,7 @@ class Engine:
 
     def setting(self, tokens: int, keep_cache: Keep = "") -> Setting:
         """What is fixed in a program over so many tokens."""
-        return Setting(self.dims, self.layout(tokens), keep_cache)
+        return Setting(self.dims, self.layout(tokens), keep_cache, self._streams is not None)
 
     def _run(self, ids_T, logits: str, keep_cache: Keep = ""):
         ids_T = self._family.check_inputs(self.model.config, ids_T)
@@ -220,7 +208,7 @@ class Engine:
 
         arguments = (np.int32(device), params, self._codecs)
         spec = self._family.inputs_spec(self.model.config, tokens)
-        return of_one.lower(*arguments, spec).compile(self._compiler_options), arguments
+        return of_one.lower(*arguments, spec).compile(), arguments
 
     def _build(self, tokens: int, logits: str, keep_cache: Keep = ""):
         local = self._local(tokens, logits, keep_cache)
@@ -234,9 +222,7 @@ class Engine:
         def local(params, codecs, ids_T):
             position_R = self.strategy.positions(setting)
             row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
-            # Virtual devices share their weights, which must not follow from what each has of its own.
-            together = isinstance(self.where, int) and self.devices > 1 and place_alone() is None
-            with using(self.kernels), weights_wait(self._converts and not together):  # whenever it is traced
+            with using(self.kernels), streaming(self._streams):  # whenever it is traced
                 x_RD, emitted = self._family.forward(
                     params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
                 )
@@ -276,6 +262,12 @@ class Engine:
 def _unstack(layers: Any, sharded: Any) -> Any:
     """Behind the axis of devices where there is one."""
     return jax.tree.map(lambda one, x: unstack(x, int(one)), sharded, layers)
+
+
+def _cast_codecs(codecs: Codecs, factors: frozenset[str], dtype: str) -> Codecs:
+    """Factors of each layer in the type of the model, all else in float32."""
+    of = lambda site, name: dtype if name in factors and site != SHARED else "float32"
+    return {site: {name: cast(x, of(site, name)) for name, x in tree.items()} for site, tree in codecs.items()}
 
 
 def cast(tree: Any, dtype: str) -> Any:

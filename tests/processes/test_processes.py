@@ -58,6 +58,13 @@ def test_processes_equal_virtual_devices(count, tmp_path):
         virtual = tiny.engine(spec, count, split).logits(tiny.ids())
         for found in everybody:
             np.testing.assert_allclose(found[f"logits{number}"], virtual, atol=1e-5, err_msg=spec)
+    for number, (spec, split) in enumerate(worker.streamed(count)):
+        virtual = tiny.engine(spec, count, split).logits(tiny.ids())
+        for found in everybody:
+            np.testing.assert_allclose(found[f"streamed{number}"], virtual, atol=1e-5, err_msg=spec)
+            assert found[f"sent{number}"] == found[f"counted{number}"] == found[f"formula{number}"]
+        assert sum(found[f"sent{number}"] for found in everybody) > 0
+    assert everybody[-1]["sent0"] == 0  # nobody looks at the last tokens
     tokens = list(tiny.engine("single").generate(tiny.ids(13), 4)) if count == 2 else []
     for found in everybody:
         assert found["tokens_one"].tolist() == found["tokens_all"].tolist() == tokens

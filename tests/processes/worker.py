@@ -12,6 +12,7 @@ def main(index: int, count: int, port: int, folder: str) -> None:
         import numpy as np
 
         import tiny
+        from thinwire.wire import streams
         from thinwire.wire.spmd import fetch, make_mesh, put
 
         assert jax.local_device_count() == 1
@@ -26,6 +27,14 @@ def main(index: int, count: int, port: int, folder: str) -> None:
         for number, (spec, split) in enumerate(runs(count)):
             found[f"logits{number}"] = tiny.engine(spec, mesh, split).logits(tiny.ids())
         found |= {f"tokens_{decode}": np.array(tokens) for decode, tokens in generated(count, mesh).items()}
+        streams.open_between_hosts("127.0.0.1", 60)
+        for number, (spec, split) in enumerate(streamed(count)):
+            engine, before = tiny.engine(spec, mesh, split), streams.between(count).sent_bytes
+            found[f"streamed{number}"] = engine.logits(tiny.ids())
+            found[f"sent{number}"] = streams.between(count).sent_bytes - before
+            found[f"counted{number}"] = engine.lower(len(tiny.ids()))[1].bytes_by_device()[index]
+            found[f"formula{number}"] = engine.traffic(len(tiny.ids())).bytes_by_device[index]
+        streams.close_between_hosts()
         np.savez(f"{folder}/found{index}.npz", **found)
     finally:
         jax.distributed.shutdown()
@@ -36,6 +45,14 @@ def runs(count: int):
     uneven = tuple(float(n + 1) for n in range(count))
     vq = [("sequence:vq:groups=6:size=16", uneven)]
     return vq if count > 2 else [*vq, ("ring:int8", None), ("tensor:float32", None)]
+
+
+def streamed(count: int):
+    """The same for gathers that go through connections of their own; zigzag devices look at some of what is later."""
+    uneven = tuple(float(n + 1) for n in range(count))
+    vq = [("sequence:vq:groups=6:size=16", uneven)]
+    more = ("sequence:means:length=2:layout=zigzag", None)
+    return vq if count > 2 else [*vq, ("sequence:pvq:groups=6:size=16", None), more]
 
 
 def generated(count: int, mesh) -> dict[str, list[int]]:

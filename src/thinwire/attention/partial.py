@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from thinwire.matmul import cpu_multiplies_bfloat16
+
 # On a CPU about so many scores stay in the second-level cache (1 MB); more at a time go to memory and back.
 _CPU_SCORES = 1 << 18
 NEVER = -1e30  # a score no real one reaches; finite, so that a part without any visible key makes no NaN
@@ -59,7 +61,9 @@ def partial_attention(
         def head(n):
             q_gTd = lax.dynamic_slice_in_dim(q_THd, n * g, g, axis=1).swapaxes(0, 1)
             k_Sd, v_Sd = (lax.dynamic_index_in_dim(x, n, axis=1, keepdims=False) for x in (k_SKd, v_SKe))
-            # A CPU without bfloat16 would turn these into float32 tile by tile, and weights there and back.
+            if q_THd.dtype == jnp.bfloat16 and cpu_multiplies_bfloat16():
+                return _in_tiles(one_head, q_gTd, k_Sd, v_Sd, visible_TS)
+            # Any other CPU would turn these into float32 tile by tile, and weights there and back.
             q_gTd, k_Sd, v_Sd = (x.astype(jnp.float32) for x in (q_gTd, k_Sd, v_Sd))
             return _in_tiles(functools.partial(one_head, scale=1.0), q_gTd * scale, k_Sd, v_Sd, visible_TS)
 

@@ -4,6 +4,7 @@ A script that calls `join()` first runs under `thinwire cluster run` on emulated
 """
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 from thinwire.cluster.handshake import agree, own_facts
 from thinwire.cluster.priority import carry_behind, threads
 from thinwire.errors import ThinwireError
+from thinwire.wire import streams
 
 COORDINATOR = "THINWIRE_COORDINATOR"  # address:port of host 0
 HOSTS = "THINWIRE_HOSTS"  # how many there are
 HOST = "THINWIRE_HOST"  # which one this is, from 0
+EXCHANGE = "THINWIRE_EXCHANGE"  # how CPU hosts gather: by connections of their own (thinwire.wire.streams), or by gloo
+EXCHANGES = ("streams", "gloo")
 START_TIMEOUT = "THINWIRE_START_TIMEOUT"  # seconds until all must have come
 DEFAULT_START_TIMEOUT_S = 60.0
 DEFAULT_PORT = 8476
@@ -72,7 +76,9 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Rendezvous
 
 
 def join(
-    facts: Mapping[str, Any] | None = None, start_timeout_s: float | int | None = None, step_behind: bool = True
+    facts: Mapping[str, Any] | None = None,
+    start_timeout_s: float | int | None = None,
+    step_behind: bool = True,
 ) -> Rendezvous:
     """Wait for all hosts, check that they are alike, and make one JAX of them.
 
@@ -83,16 +89,20 @@ def join(
         start_timeout_s: seconds until all must have come; what the launcher said, or 60, if left out.
         step_behind: put gloo's thread behind those that compute (`thinwire.cluster.priority`).
 
+    CPU hosts of one device each also connect for gathers of their own (`thinwire.wire.streams`), unless
+    THINWIRE_EXCHANGE is `gloo`.
+
     Raises:
         ThinwireError: on every host, if one has not come in time or differs; the sentence names it.
     """
     import jax
 
-    meeting = from_environment()
+    meeting, exchange = from_environment(), _exchange(os.environ)
     timeout_s = meeting.start_timeout_s if start_timeout_s is None else start_timeout_s
     if meeting.hosts == 1:
         return meeting
-    agree(meeting.address, meeting.port, meeting.hosts, meeting.host, {**own_facts(), **(facts or {})}, timeout_s)
+    alike = {**own_facts(), EXCHANGE: exchange, **(facts or {})}
+    agree(meeting.address, meeting.port, meeting.hosts, meeting.host, alike, timeout_s)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
         meeting.coordinator,
@@ -106,6 +116,8 @@ def join(
     jax.local_devices()  # makes the collectives
     if step_behind:
         carry_behind(before)
+    if exchange == "streams" and jax.local_device_count() == 1 and jax.default_backend() == "cpu":
+        streams.open_between_hosts(_own_address(meeting), timeout_s)
     return meeting
 
 
@@ -113,7 +125,25 @@ def leave() -> None:
     """Say goodbye to the other hosts; for the end of a program that has joined."""
     import jax
 
+    streams.close_between_hosts()
     jax.distributed.shutdown()
+
+
+def _own_address(meeting: Rendezvous) -> str:
+    """The address by which this host is known to host 0, or of host 0."""
+    family, kind, _, _, address = socket.getaddrinfo(meeting.address, meeting.port, type=socket.SOCK_DGRAM)[0]
+    if meeting.host == 0:
+        return str(address[0])
+    with socket.socket(family, kind) as towards:
+        towards.connect(address)  # of datagrams: nothing is sent
+        return str(towards.getsockname()[0])
+
+
+def _exchange(environment: Mapping[str, str]) -> str:
+    found = environment.get(EXCHANGE, EXCHANGES[0])
+    if found not in EXCHANGES:
+        raise ThinwireError(f"{EXCHANGE} is {found!r}; use one of {', '.join(EXCHANGES)}.")
+    return found
 
 
 def _number(name: str, text: str, environment: Mapping[str, str]) -> int:

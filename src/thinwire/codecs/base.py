@@ -37,6 +37,11 @@ class Codec(abc.ABC):
         return False
 
     @property
+    def factors(self) -> frozenset[str]:
+        """Names of learnt arrays that rows are multiplied by, held in the type of the model; others are float32."""
+        return frozenset()
+
+    @property
     def sends(self) -> bool:
         """Whether there is a payload at all. Rows that are neither sent nor predicted are invisible to receivers."""
         return True

@@ -5,6 +5,7 @@ both; the residual is rotated, so that a quantiser finds it decorrelated (and it
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Known, Payload
 from thinwire.errors import ThinwireError
+from thinwire.matmul import matmul
 
 PREFIX = "predict+"  # of the names of predictive codecs
 MAX_HISTORY = 4  # tokens back that calibration keeps with each row
@@ -88,6 +90,11 @@ class Predictive(Codec):
         return "pvq" if self.quantiser.name == "vq" else f"{PREFIX}{self.quantiser.name}"
 
     @property
+    def factors(self) -> frozenset[str]:
+        """Those of the prediction and the rotation, and the quantiser's."""
+        return self.quantiser.factors | {"predict", "expand", "analysis", "synthesis"}
+
+    @property
     def learns(self) -> bool:
         """The prediction, whatever the quantiser learns."""
         return True
@@ -132,20 +139,20 @@ class Predictive(Codec):
         if known is None:
             raise ValueError("a predictive codec needs to be told what is known of the rows")
         seen_TK = jnp.concatenate([known["features"], known["below"]], axis=1) if self.rank else known["below"]
-        predicted = seen_TK @ params["predict"]
-        return (predicted @ params["expand"] if self.bottleneck else predicted) + params["bias"][None]
+        through = ("predict", "expand") if self.bottleneck else ("predict",)
+        return functools.reduce(_through, (params[name] for name in through), seen_TK) + params["bias"][None]
 
     def encode(self, params: CodecParams, x_TD: Float[Array, "T D"], known: Known | None = None) -> Payload:
         """The codes of the residual."""
         residual_TD = x_TD.astype(jnp.float32) - self.predict(params, known)
-        return self.quantiser.encode(params, residual_TD @ params["analysis"], known)
+        return self.quantiser.encode(params, _through(residual_TD, params["analysis"]), known)
 
     def decode(
         self, params: CodecParams, payload: Payload, tokens: int, dim: int, known: Known | None = None
     ) -> Float[Array, "T D"]:
         """The prediction and the decoded residual."""
         coded_TA = self.quantiser.decode(params, payload, tokens, self.width(dim), known)
-        return self.predict(params, known) + coded_TA @ params["synthesis"]
+        return self.predict(params, known) + _through(coded_TA, params["synthesis"])
 
     def payload_bytes(self, tokens: int, dim: int) -> int:
         """Bytes of the codes."""
@@ -224,3 +231,8 @@ class AfterPrediction:
         """Returns the codec."""
         own = {name: options.pop(name) for name in PREDICTION_OPTIONS if name in options}
         return Predictive(self.quantiser(**{**dict(self.defaults), **options}), **own)
+
+
+def _through(rows_TA, matrix_AB):
+    """Rows times a matrix of maybe fewer bits: multiplied in its type, float32 again behind it."""
+    return matmul(rows_TA.astype(matrix_AB.dtype), matrix_AB)

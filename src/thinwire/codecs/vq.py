@@ -14,6 +14,7 @@ from thinwire.codecs.packing import MAX_BITS, pack_bits, packed_bytes, unpack_bi
 from thinwire.errors import ThinwireError
 from thinwire.kernels.choice import chosen
 from thinwire.kernels.ordered import ordered
+from thinwire.matmul import matmul
 
 # On a CPU a tile of scores should stay in the second-level cache: this many codewords (all groups of a tile together)
 # by this many rows. Measured for width 384: 16 groups of 1024 and 64 groups of 16 are both within 10 % of their best.
@@ -228,6 +229,11 @@ class GroupedVQ(Codec):
         codebook = jax.random.normal(key, shape, jnp.float32)
         return {"codebook": codebook, **jax.vmap(self.space)(codebook)}
 
+    @property
+    def factors(self) -> frozenset[str]:
+        """The directions of the search space."""
+        return frozenset({"basis"})
+
     def space(self, codebook: Float[Array, "G C E"]) -> dict[str, Array]:
         """What ``encode`` needs of a layer's codebook beside itself."""
         directions = self.directions(codebook.shape[0] * codebook.shape[2])
@@ -246,9 +252,9 @@ class GroupedVQ(Codec):
 
     def _project(self, params: CodecParams, x_TD):
         """Rows as they are in the search space."""
-        x_TGE = x_TD.astype(jnp.float32).reshape(x_TD.shape[0], self.groups, -1)
+        x_TGE = x_TD.astype(params["basis"].dtype).reshape(x_TD.shape[0], self.groups, -1)
         # Group by group: of one product for all XLA's CPU backend copies both operands first, turned round.
-        projected = [x_TGE[:, group] @ basis_ED for group, basis_ED in enumerate(params["basis"])]
+        projected = [matmul(x_TGE[:, group], basis_ED) for group, basis_ED in enumerate(params["basis"])]
         return jnp.concatenate(projected, axis=1)
 
     def decode(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from thinwire.dims import ModelDims
 from thinwire.models.bert_config import BertConfig, param_axes, param_shapes
-from thinwire.models.blocks import attention_call, layer_norm, positions_of
+from thinwire.models.blocks import attention_call, exact_gelu, layer_norm, mlp, positions_of
 from thinwire.models.heads import merge_heads
 from thinwire.models.inputs import check_inputs, inputs_spec
 from thinwire.models.module import TransformerModule
@@ -68,8 +68,7 @@ def _layer(w, config: BertConfig, x_TD, position_T, strategy: Strategy, scope: L
         with jax.named_scope("attention"):
             x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo", "attn_norm")
         with jax.named_scope("mlp"):
-            hidden_TF = jax.nn.gelu(x_TD @ w["w_up"] + w["b_up"][None], approximate=False)
-            return add(x_TD, hidden_TF @ w["w_down"], "mlp_out", "b_down", "mlp_norm")
+            return add(x_TD, mlp(w, x_TD, exact_gelu), "mlp_out", "b_down", "mlp_norm")
 
     with jax.named_scope("attention"):
         call = attention_call(w, x_TD, position_T, lambda rows_TD: rows_TD, strategy, scope, causal=False)

@@ -1,5 +1,6 @@
 """What GPT-2, BERT and vision Transformers have in common: LayerNorm, biases, learnt positions, keys for every head."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -8,9 +9,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
+from thinwire.matmul import matmul
+from thinwire.models.heads import split_heads
 from thinwire.strategies.base import LayerScope, Strategy
 
 Weights = Mapping[str, Array]
+exact_gelu = functools.partial(jax.nn.gelu, approximate=False)
 
 _AXES: dict[str, tuple[str, ...]] = {
     "attn_norm": ("width",),
@@ -69,9 +73,8 @@ def attention_call(
     """
     d = w["wq"].shape[-1]
 
-    @jax.named_scope("project")
     def project(rows_TD, which):
-        return jnp.einsum("td,dhe->the", rows_TD, w[f"w{which}"]) + w[f"b{which}"][None]
+        return split_heads(rows_TD, w[f"w{which}"]) + w[f"b{which}"][None]
 
     def keys_values(site, rows):
         if site == "kv":
@@ -95,6 +98,12 @@ def attention_call(
         causal=causal,
         rotary=False,
     )
+
+
+def mlp(w: Weights, x_TD: Float[Array, "T D"], activation: Callable[[Array], Array]) -> Float[Array, "T D"]:
+    """Both products of a layer's MLP, without the last bias; the activation in float32."""
+    hidden_TF = activation(matmul(x_TD, w["w_up"]) + w["b_up"].astype(jnp.float32)[None])
+    return matmul(hidden_TF.astype(x_TD.dtype), w["w_down"]).astype(x_TD.dtype)
 
 
 def positions_of(table_PD: Float[Array, "P D"], position_T: Int[Array, " T"]) -> Float[Array, "T D"]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from thinwire.dims import ModelDims
-from thinwire.models.blocks import attention_call, layer_norm, positions_of
+from thinwire.models.blocks import attention_call, layer_norm, mlp, positions_of
 from thinwire.models.gpt2_config import GPT2Config, param_axes, param_shapes
 from thinwire.models.heads import merge_heads
 from thinwire.models.inputs import check_inputs, inputs_spec
@@ -72,8 +72,7 @@ def _layer(w, config: GPT2Config, x_TD, position_T, strategy: Strategy, scope: L
             x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo")
         with jax.named_scope("mlp"):
             h_TD = layer_norm(x_TD, w["mlp_norm"], w["mlp_norm_bias"], config.norm_eps)
-            hidden_TF = jax.nn.gelu(h_TD @ w["w_up"] + w["b_up"][None], approximate=True)
-            return add(x_TD, hidden_TF @ w["w_down"], "mlp_out", "b_down")
+            return add(x_TD, mlp(w, h_TD, jax.nn.gelu), "mlp_out", "b_down")  # the approximation, as GPT-2 has it
 
     with jax.named_scope("attention"):
         call = attention_call(w, x_TD, position_T, attn_norm, strategy, scope, causal=True)

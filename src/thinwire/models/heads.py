@@ -1,7 +1,16 @@
-"""How heads become a row again."""
+"""Rows as heads, and heads as rows."""
 
 import jax
 from jaxtyping import Array, Float
+
+from thinwire.matmul import matmul
+
+
+@jax.named_scope("project")
+def split_heads(x_TD: Float[Array, "T D"], w_DHd: Float[Array, "D H d"]) -> Float[Array, "T H d"]:
+    """Rows through a projection to heads, in the rows' type."""
+    D, H, d = w_DHd.shape
+    return matmul(x_TD, w_DHd.reshape(D, H * d)).astype(x_TD.dtype).reshape(-1, H, d)
 
 
 @jax.named_scope("project")
@@ -12,4 +21,4 @@ def merge_heads(o_THd: Float[Array, "T H d"], w_HdD: Float[Array, "H d D"]) -> F
     turned round.
     """
     H, d, D = w_HdD.shape
-    return o_THd.astype(w_HdD.dtype).reshape(-1, H * d) @ w_HdD.reshape(H * d, D)
+    return matmul(o_THd.astype(w_HdD.dtype).reshape(-1, H * d), w_HdD.reshape(H * d, D)).astype(w_HdD.dtype)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from thinwire.attention.call import AttentionCall
 from thinwire.dims import ModelDims
-from thinwire.models.heads import merge_heads
+from thinwire.matmul import matmul
+from thinwire.models.heads import merge_heads, split_heads
 from thinwire.models.inputs import check_inputs, inputs_spec
 from thinwire.models.llama_config import LlamaConfig, param_axes, param_shapes
 from thinwire.models.module import TransformerModule
@@ -95,7 +96,8 @@ def _layer(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: 
             x_TD = x_TD + strategy.reduce(scope, partial_TD, "attn_out").astype(x_TD.dtype)
         with jax.named_scope("mlp"):
             h_TD = _rms_norm(x_TD, w["mlp_norm"], config.norm_eps)
-            partial_TD = (jax.nn.silu(h_TD @ w["w_gate"]) * (h_TD @ w["w_up"])) @ w["w_down"]
+            hidden_TF = jax.nn.silu(matmul(h_TD, w["w_gate"])) * matmul(h_TD, w["w_up"])
+            partial_TD = matmul(hidden_TF.astype(x_TD.dtype), w["w_down"]).astype(x_TD.dtype)
             return x_TD + strategy.reduce(scope, partial_TD, "mlp_out").astype(x_TD.dtype)
 
     with jax.named_scope("attention"):
@@ -104,21 +106,17 @@ def _layer(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: 
 
 
 def _attention_call(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy, scope: LayerScope) -> AttentionCall:
-    @jax.named_scope("project")
-    def project(rows_TD, weight):
-        return jnp.einsum("td,dhe->the", rows_TD, weight)
-
     def of_rows(x_TD):
         h_TD = _rms_norm(x_TD, w["attn_norm"], config.norm_eps)
         kv_TKd = jnp.concatenate(keys_values("norm", h_TD), axis=1)
-        return h_TD, project(h_TD, w["wq"]), kv_TKd.reshape(len(h_TD), -1)
+        return h_TD, split_heads(h_TD, w["wq"]), kv_TKd.reshape(len(h_TD), -1)
 
     def keys_values(site, rows):
         if site == "kv":
             k, v = jnp.split(rows.reshape(rows.shape[0], -1, config.d), 2, axis=1)
             return k, v
         normed = _rms_norm(rows, w["attn_norm"], config.norm_eps) if site == "x" else rows
-        return project(normed, w["wk"]), project(normed, w["wv"])
+        return split_heads(normed, w["wk"]), split_heads(normed, w["wv"])
 
     h_TD, q_THd, kv_TE = strategy.each_row(scope, of_rows, x_TD)
     return AttentionCall(

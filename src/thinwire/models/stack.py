@@ -1,9 +1,7 @@
 """The loop over the layers of a Transformer, the same for every family."""
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +14,6 @@ from thinwire.strategies.base import LayerScope, Setting, Strategy
 from thinwire.wire import ledger
 
 Tree = Mapping[str, Any]
-_waiting: contextvars.ContextVar[bool] = contextvars.ContextVar("waiting", default=False)
 # What enters layer 0: weights, configuration, inputs and positions of rows -> rows.
 Embed = Callable[[Tree, Any, Any, Int[Array, " T"]], Float[Array, "T D"]]
 # A layer: its weights, configuration, rows and positions, the strategy, what else it is given -> the rows behind it.
@@ -67,8 +64,6 @@ def run_layers(
     def body(carry, index, first):
         x_TD, carried = carry
         own, layer_codecs, layer_cache = _of_layer(per_layer, index)
-        if _waiting.get():
-            own = _Waiting(own, x_TD)
         scope = LayerScope(setting, layer_codecs, layer_cache, carried, inputs, first)
         x_TD = layer(own, config, x_TD, position_T, strategy, scope)
         return (x_TD, scope.carried), scope.emitted
@@ -88,40 +83,6 @@ def run_layers(
 def unstack(tree: Any, axis: int = 0) -> Any:
     """Each array as a tuple of its layers' arrays: ``run_layers`` then copies none of them out of a stack."""
     return jax.tree.map(lambda x: tuple(x[(slice(None),) * axis + (n,)] for n in range(x.shape[axis])), tree)
-
-
-@contextlib.contextmanager
-def weights_wait(wait: bool = True) -> Iterator[None]:
-    """In programs traced inside, weights, all in bfloat16, are converted when their layer begins; without gradients.
-
-    XLA's CPU backend begins a pass with all that waits for nothing: the weights of every layer are converted to float32
-    at once, into memory that is new each time. Bits of the layer's input that are always zero hold them back.
-    """
-    token = _waiting.set(wait)
-    try:
-        yield
-    finally:
-        _waiting.reset(token)
-
-
-class _Waiting(Mapping):
-    """A layer's weights as if they followed from ``x``; each is held where it is asked for, so also inside a branch."""
-
-    def __init__(self, weights: Tree, x: Array):
-        self._weights, self._x = weights, x
-
-    def __getitem__(self, name: str) -> Array:
-        none = lax.bitcast_convert_type(self._x.ravel()[0].astype(jnp.bfloat16), jnp.uint16)
-        none = lax.shift_right_logical(lax.shift_right_logical(none, jnp.uint16(9)), jnp.uint16(8))
-        weight = self._weights[name]
-        bits = lax.bitcast_convert_type(weight, jnp.uint16) | none.reshape((1,) * weight.ndim)
-        return lax.bitcast_convert_type(bits, jnp.bfloat16)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
-
-    def __len__(self) -> int:
-        return len(self._weights)
 
 
 def _unstacked(tree: Any) -> bool:

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
-from thinwire.models.blocks import attention_call, layer_norm, positions_of
+from thinwire.matmul import matmul
+from thinwire.models.blocks import attention_call, exact_gelu, layer_norm, mlp, positions_of
 from thinwire.models.heads import merge_heads
 from thinwire.models.module import TransformerModule
 from thinwire.models.stack import Tree, run_layers
@@ -122,7 +123,7 @@ def embed(
     rows_TP = inputs_T.astype(patch_PD.dtype)
     if config.stem:
         rows_TP = convolved(params, rows_TP, config.window, config.channels)
-    x_TD = rows_TP @ patch_PD + params["patch_bias"][None]
+    x_TD = matmul(rows_TP, patch_PD).astype(patch_PD.dtype) + params["patch_bias"][None]
     x_TD = jnp.where(position_T[:, None] == 0, params["class_token"][None], x_TD)
     return x_TD + positions_of(params["positions"], position_T)
 
@@ -140,9 +141,7 @@ def _layer(w, config: ViTConfig, x_TD, position_T, strategy: Strategy, scope: La
         with jax.named_scope("attention"):
             x_TD = add(x_TD, merge_heads(o_THd, w["wo"]), "attn_out", "bo", "attn_scale")
         with jax.named_scope("mlp"):
-            up_TF = norm(x_TD, "mlp") @ w["w_up"] + w["b_up"][None]
-            partial_TD = jax.nn.gelu(up_TF, approximate=False) @ w["w_down"]
-            return add(x_TD, partial_TD, "mlp_out", "b_down", "mlp_scale")
+            return add(x_TD, mlp(w, norm(x_TD, "mlp"), exact_gelu), "mlp_out", "b_down", "mlp_scale")
 
     with jax.named_scope("attention"):
         call = attention_call(w, x_TD, position_T, lambda rows: norm(rows, "attn"), strategy, scope, causal=False)

@@ -21,11 +21,16 @@ Keep = Literal["", "seen", "own", "codes"]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is fixed while a program is traced: the model's sizes and who holds which tokens."""
+    """What is fixed while a program is traced: the model's sizes and who holds which tokens.
+
+    Attributes:
+        streams: payloads go only to the devices that look at them (``thinwire.wire.streams``), not to all.
+    """
 
     dims: ModelDims
     layout: TokenLayout
     keep_cache: Keep = ""
+    streams: bool = False
 
 
 @dataclasses.dataclass

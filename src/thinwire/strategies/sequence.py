@@ -149,7 +149,7 @@ class Sequence(Strategy):
                 self.emit_cache(scope, call, {"payloads": []})
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
         own, mine = self.coded(scope, call)
-        gathered_N = [collectives.all_gather(payload, self.coded_site(scope)) for payload in own]
+        gathered_N = collectives.all_gather_parts(own, self.coded_site(scope), self.looks(scope.setting))
         if not call.causal:
             return attend_everywhere(self, scope, call, mine, gathered_N)
         remote, parts, shared_out = self.begin(scope, call)
@@ -162,6 +162,11 @@ class Sequence(Strategy):
         parts, theirs_O = lax.scan(from_device, parts, (others, payloads_O))
         self.hand_on(scope, call, self.in_order(scope, mine, theirs_O))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
+
+    def looks(self, setting: Setting) -> Bool[np.ndarray, "N N"]:
+        """Whether the first device needs the second one's payloads, now or in a cache."""
+        all_kept = setting.keep_cache in ("seen", "codes")
+        return self.work(setting).looks(setting.dims.causal and not all_kept)
 
     def others(self, scope: LayerScope, gathered_N):
         """The other devices, the next one first and so on round the circle, and their payloads."""
@@ -279,8 +284,8 @@ class Sequence(Strategy):
 
     def if_heard(self, scope: LayerScope, function):
         """``function()``; zeros on a device whose rows nobody sees, now or in a cache."""
-        heard_N = self.work(scope.setting).heard(scope.setting.dims.causal)
-        if heard_N.all() or scope.setting.keep_cache in ("seen", "codes"):
+        heard_N = self.looks(scope.setting).any(axis=0)
+        if heard_N.all():
             return function()
         return or_zeros(jnp.asarray(heard_N)[collectives.device_index()], function)
 
@@ -361,11 +366,12 @@ class Sequence(Strategy):
         return with_positions(super().gather_cache(setting, cache), position_C)
 
     def traffic(self, setting: Setting) -> Traffic:
-        """Every device sends its payload, of the padded number of rows, to N−1 others."""
-        others = setting.layout.devices - 1
-        sent, messages = self.payloads(setting)
-        every = lambda count: (others * count,) * setting.layout.devices
-        return Traffic(every(sent), every(messages), int(others * messages > 0))
+        """Every device sends its payloads, of the padded number of rows, to N−1 others, or to those that look."""
+        devices = setting.layout.devices
+        receivers = self.looks(setting).sum(axis=0).tolist() if setting.streams else [devices - 1] * devices
+        sent, payloads = self.payloads(setting)
+        messages = tuple(count * (payloads > 0) for count in receivers)
+        return Traffic(tuple(sent * count for count in receivers), messages, int(sum(messages) > 0))
 
     def payloads(self, setting: Setting) -> tuple[int, int]:
         """Bytes of a device's payloads together, and how many there are."""

@@ -136,13 +136,13 @@ class WorkRows:
 
     def heard(self, causal: bool) -> Bool[np.ndarray, " N"]:
         """By device: whether any other device sees its rows; nobody does those of the last tokens of a causal model."""
-        return np.logical_or.reduce(self._seen_NN(causal), axis=0)
+        return np.logical_or.reduce(self.looks(causal), axis=0)
 
     def seen_rows(self, device: int, causal: bool) -> int:
         """Rows of other devices that a device decodes: all of a device's, if any of them is visible."""
-        return int(self._seen_NN(causal)[device] @ np.asarray(self.layout.lengths))
+        return int(self.looks(causal)[device] @ np.asarray(self.layout.lengths))
 
-    def _seen_NN(self, causal: bool) -> Bool[np.ndarray, "N N"]:
+    def looks(self, causal: bool) -> Bool[np.ndarray, "N N"]:
         """Whether the first device sees a row of the second one."""
         first_N = np.array([min(a for a, _ in own) for own in self.layout.segments])
         last_N = np.array([max(b for _, b in own) for own in self.layout.segments])

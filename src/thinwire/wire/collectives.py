@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jax.experimental import io_callback
+from jaxtyping import Array, Bool, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Payload
 from thinwire.wire import ledger, message
 from thinwire.wire.silence import place_alone, silent
 from thinwire.wire.spmd import AXIS, is_virtual
+from thinwire.wire.streams import Streams, used
 
 # Of a packet between two hosts: shorter pieces wait longer than they travel, with longer ones hosts fall out of step.
 PIECE_BYTES = 1 << 15
@@ -33,13 +36,42 @@ def device_count() -> int:
 
 
 @jax.named_scope("exchange")
-def all_gather(payload: Payload, site: str) -> Payload:
-    """``[R/n] -> N [R/n]``: every device gets every device's payload, in order, as a leading axis."""
+def all_gather(payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | None = None) -> Payload:
+    """``[R/n] -> N [R/n]``: every device gets every device's payload, in order, as a leading axis.
+
+    Args:
+        payload: of this device.
+        site: what is sent, for the ledger.
+        looks_NN: whether the first device looks at the second one's payload, where not all look at all. Between hosts
+            joined by ``streams`` the others' payloads are not sent, and zeros come in their place.
+    """
     packet = message.join(payload)
     count = device_count()
-    _record(site, "all_gather", message.size_bytes(packet) * (count - 1), count - 1)
-    gathered = jnp.stack([packet] * count) if silent() else _gathered(packet, count)
+    streams = None if is_virtual() else used()
+    if looks_NN is None or streams is None:
+        looks_NN = np.ones((count, count), bool)
+    receivers = tuple(int(n) for n in (looks_NN & ~np.eye(count, dtype=bool)).sum(axis=0))
+    ledger.record(site, "all_gather", tuple(message.size_bytes(packet) * n for n in receivers), receivers)
+    if silent():
+        gathered = jnp.stack([packet] * count)
+    else:
+        gathered = _streamed(streams, packet, looks_NN) if streams else _gathered(packet, count)
     return jax.vmap(lambda one: message.part(one, payload))(gathered)
+
+
+def all_gather_parts(payloads: list[Payload], site: str, looks_NN: Bool[np.ndarray, "N N"] | None) -> list[Payload]:
+    """``all_gather`` of several payloads in one message; nothing is sent where there is none."""
+    if not payloads:
+        return []
+    together = {f"{n}/{name}": values for n, payload in enumerate(payloads) for name, values in payload.items()}
+    gathered = all_gather(together, site, looks_NN)
+    return [{name: gathered[f"{n}/{name}"] for name in payload} for n, payload in enumerate(payloads)]
+
+
+def _streamed(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> Array:
+    """The same through connections of our own: whoever looks at nobody else's payload goes on at once."""
+    like = jax.ShapeDtypeStruct((streams.hosts, *packet.shape), packet.dtype)
+    return io_callback(lambda packet: streams.exchange(np.asarray(packet), looks_NN), like, packet)
 
 
 def _gathered(packet: Array, count: int) -> Array:

@@ -1,0 +1,132 @@
+"""Hosts as threads of this process, joined over the loopback: who waits for whom, and what is refused."""
+
+import contextlib
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+
+import numpy as np
+import pytest
+
+from thinwire.errors import ThinwireError
+from thinwire.wire import streams
+
+KEY = bytes(range(streams.KEY_BYTES))
+EVERYBODY = np.ones((3, 3), bool)
+BACK = np.tril(EVERYBODY)  # as in a causal model: hosts look at themselves and at those before them
+SECONDS = 10
+
+
+@contextlib.contextmanager
+def joined(hosts=3):
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(hosts)]
+    addresses = {n: listener.getsockname() for n, listener in enumerate(listeners)}
+    with ThreadPoolExecutor(hosts) as pool:
+        connect = lambda n: streams.connect(n, addresses, listeners[n], KEY, SECONDS)
+        found = list(pool.map(connect, range(hosts)))
+        try:
+            yield found, pool
+        finally:
+            list(pool.map(lambda one: one.close(), found))
+
+
+def packet(host, size=5, number=0):
+    return (np.arange(size) + 10 * host + 100 * number).astype(np.uint8)
+
+
+def test_everybody_gets_everybodys_packets_in_order():
+    with joined() as (found, pool):
+        for number in range(3):
+            mine = [packet(n, number=number) for n in range(3)]
+            gathered = pool.map(lambda one, mine=mine: one.exchange(mine[one.host], EVERYBODY), found)
+            for seen in gathered:
+                np.testing.assert_array_equal(seen, mine)
+        assert [one.sent_bytes for one in found] == [3 * 2 * 5] * 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_shapes_and_types_stay(dtype):
+    with joined(2) as (found, pool):
+        mine = [np.arange(6).astype(dtype).reshape(2, 3) + n for n in range(2)]
+        for seen in pool.map(lambda one: one.exchange(mine[one.host], EVERYBODY[:2, :2]), found):
+            assert seen.dtype == dtype
+            np.testing.assert_array_equal(seen, mine)
+
+
+def test_who_looks_at_nobody_runs_ahead_and_gets_zeros():
+    with joined() as (found, pool):
+        ahead = [found[0].exchange(packet(0, number=number), BACK) for number in range(4)]
+        for number, seen in enumerate(ahead):
+            np.testing.assert_array_equal(seen, [packet(0, number=number), np.zeros(5), np.zeros(5)])
+        waits = pool.submit(found[2].exchange, packet(2), BACK)  # host 1 has sent nothing yet
+        with pytest.raises(NotYet):
+            waits.result(timeout=0.2)
+        np.testing.assert_array_equal(found[1].exchange(packet(1), BACK), [packet(0), packet(1), np.zeros(5)])
+        np.testing.assert_array_equal(waits.result(SECONDS), [packet(n) for n in range(3)])
+        assert [one.sent_bytes for one in found] == [4 * 2 * 5, 5, 0]
+
+
+def test_a_host_is_only_so_far_ahead():
+    """A megabyte at a time, so that not the sockets hold what nobody has fetched yet."""
+    with joined(2) as (found, pool):
+        big = np.zeros(1 << 20, np.uint8)
+        runs = pool.submit(lambda: [found[0].exchange(big, BACK[:2, :2]) for _ in range(3 * streams.LAG)])
+        with pytest.raises(NotYet):
+            runs.result(timeout=1.0)
+        for _ in range(3 * streams.LAG):
+            found[1].exchange(big, BACK[:2, :2])
+        runs.result(SECONDS)
+
+
+def test_a_host_that_has_gone_is_named():
+    with joined() as (found, _):
+        found[1].close()
+        for _ in range(2):  # also when it is asked again
+            with pytest.raises(ConnectionError, match="Host 1 is gone"):
+                found[2].exchange(packet(2), np.eye(3, k=-1, dtype=bool))
+
+
+def test_packets_of_other_sizes_are_refused():
+    with joined(2) as (found, pool):
+        short = pool.submit(found[0].exchange, packet(0, 4), EVERYBODY[:2, :2])
+        with pytest.raises(ConnectionError, match="Host 0 has sent 4 bytes where 5 were expected"):
+            found[1].exchange(packet(1), EVERYBODY[:2, :2])
+        with pytest.raises(ConnectionError, match="Host 1 has sent 5 bytes where 4"):
+            short.result(SECONDS)
+
+
+@pytest.mark.parametrize("greeting", [b"x" * 36, b"GET / HTTP/1.1\r\n\r\n" * 3, b"", KEY + (7).to_bytes(4, "little")])
+def test_strangers_are_sent_away(greeting):
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = {n: listener.getsockname() for n, listener in enumerate(listeners)}
+    with ThreadPoolExecutor(2) as pool, socket.create_connection(addresses[0]) as stranger:
+        stranger.sendall(greeting)
+        stranger.shutdown(socket.SHUT_WR)
+        found = list(pool.map(lambda n: streams.connect(n, addresses, listeners[n], KEY, SECONDS), range(2)))
+        stranger.settimeout(SECONDS)
+        with contextlib.suppress(ConnectionResetError):
+            assert stranger.recv(1) == b""  # closed, and told nothing
+        seen = pool.map(lambda one: one.exchange(packet(one.host), EVERYBODY[:2, :2]), found)
+        assert [len(one) for one in seen] == [2, 2]
+        list(pool.map(lambda one: one.close(), found))
+
+
+def test_who_cannot_be_reached_or_does_not_come_is_named():
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = {n: listener.getsockname() for n, listener in enumerate(listeners)}
+    with pytest.raises(ThinwireError, match=r"No connection came from host 1; open .* THINWIRE_EXCHANGE=gloo"):
+        streams.connect(0, addresses, listeners[0], KEY, 0.3)
+    listeners[1].close()  # which leaves nobody there
+    with pytest.raises(ThinwireError, match=r"cannot reach host 1 at 127\.0\.0\.1"):
+        streams.connect(0, addresses, socket.create_server(("127.0.0.1", 0)), KEY, 0.3)
+
+
+def test_no_thread_is_left():
+    before = threading.active_count()
+    with joined():
+        assert threading.active_count() > before
+    for thread in threading.enumerate():
+        if thread.name.startswith("Thread-"):
+            thread.join(SECONDS)
+    assert threading.active_count() <= before
