@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from thinwire.wire.collectives import device_index
 from thinwire.wire.silence import place_alone
@@ -60,27 +60,74 @@ class FirstRows:
         """How many rows a device works on."""
         return self.counts[self._which_N[device]]
 
-    def each(self, function: Callable[..., Any], *arrays) -> Any:
-        """``function`` of the first rows of arrays, as many as this device works on; zeros in place of the others.
+    def each(self, function: Callable[..., Any], *arrays, device=None) -> Any:
+        """``function`` of the first rows of arrays, as many as are worked on; zeros in place of the others.
 
         Virtual devices, which would run the program of every count, work on all rows.
 
         Args:
             function: of arrays with a leading axis of rows, on each of which it works by itself; must not communicate.
+            device: whose rows they are; this one's if left out.
         """
-        if len(self.counts) < 2 or (is_virtual() and place_alone() is None):
+        if len(self.counts) < 2 or _all_in_one():
             return function(*arrays)
-
-        def first(count):
-            def of_few(*arrays):
-                fill = lambda x: jnp.pad(x, [(0, self.most - count), *[(0, 0)] * (x.ndim - 1)])
-                return jax.tree.map(fill, function(*(x[:count] for x in arrays)))
-
-            return of_few
-
-        which = jnp.asarray(self._which_N)[device_index()]
+        first = lambda count: lambda *arrays: _filled(function(*(x[:count] for x in arrays)), count, self.most)
+        which = jnp.asarray(self._which_N)[device_index() if device is None else device]
         return lax.switch(which, [first(count) for count in self.counts], *arrays)
 
     @property
     def _which_N(self) -> Int[np.ndarray, " N"]:
         return np.searchsorted(self.counts, self.rows_N)
+
+
+def first_rows(real_NR: Bool[np.ndarray, "N R"]) -> Int[np.ndarray, " N"]:
+    """By device: rows up to the last one that is real."""
+    last_N = real_NR.shape[1] - np.argmax(real_NR[:, ::-1], axis=1)
+    return np.where(real_NR.any(axis=1), last_N, 0)
+
+
+def each_pair(
+    mine: FirstRows,
+    theirs: FirstRows,
+    other,
+    meet_NN: Bool[np.ndarray, "N N"],
+    function: Callable[[tuple, tuple], Any],
+    my_rows: tuple,
+    their_rows: tuple,
+) -> Any:
+    """``function`` of the first rows of this device and of another one; zeros in place of this one's other rows.
+
+    The program holds it once for each pair of counts that devices which meet have; all rows on virtual devices.
+
+    Args:
+        mine, theirs: how many rows each device has for this device's part, and for the other one's.
+        other: the device; one that meets this one.
+        meet_NN: whether the first device ever asks for the second one.
+        function: of arrays of this device's rows and of the other one's; what comes out has this device's rows.
+        my_rows, their_rows: these arrays.
+    """
+    counts = lambda n, m: (mine.worked(n), theirs.worked(m))
+    pairs = sorted({counts(n, m) for n, m in np.argwhere(meet_NN).tolist()})
+    if not pairs or _all_in_one():
+        return function(my_rows, their_rows)
+
+    def first(count, their_count):
+        cut = lambda rows, count: tuple(x[:count] for x in rows)
+        return lambda my_rows, their_rows: _filled(
+            function(cut(my_rows, count), cut(their_rows, their_count)), count, mine.most
+        )
+
+    which_NN = np.zeros(meet_NN.shape, np.int32)
+    for n, m in np.argwhere(meet_NN).tolist():
+        which_NN[n, m] = pairs.index(counts(n, m))
+    which = jnp.asarray(which_NN)[device_index(), other]
+    return lax.switch(which, [first(*pair) for pair in pairs], my_rows, their_rows)
+
+
+def _all_in_one() -> bool:
+    """Whether what is being traced runs on virtual devices, each of which would run every branch."""
+    return is_virtual() and place_alone() is None
+
+
+def _filled(tree: Any, count: int, most: int) -> Any:
+    return jax.tree.map(lambda x: jnp.pad(x, [(0, most - count), *[(0, 0)] * (x.ndim - 1)]), tree)

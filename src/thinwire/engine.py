@@ -266,8 +266,8 @@ def _unstack(layers: Any, sharded: Any) -> Any:
 
 def _cast_codecs(codecs: Codecs, factors: frozenset[str], dtype: str) -> Codecs:
     """Factors of each layer in the type of the model, all else in float32."""
-    of = lambda site, name: dtype if name in factors and site != SHARED else "float32"
-    return {site: {name: cast(x, of(site, name)) for name, x in tree.items()} for site, tree in codecs.items()}
+    of = lambda name: dtype if name in factors else "float32"
+    return {site: {name: cast(x, of(name)) for name, x in tree.items()} for site, tree in codecs.items()}
 
 
 def cast(tree: Any, dtype: str) -> Any:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 # As Linux calls them in /proc/cpuinfo: of x86, of x86 with tiles, of Arm.
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def matmul(x_TD: Float[Array, "T D"], w_DE: Float[Array, "D E"]) -> Float[Array, "T E"]:
@@ -25,7 +26,7 @@ def matmul(x_TD: Float[Array, "T D"], w_DE: Float[Array, "D E"]) -> Float[Array,
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this machine's CPU has instructions for it; False where Linux does not tell."""
     try:
-        words = re.findall(r"\w+", Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace"))
+        words = re.findall(r"\w+", _CPUINFO.read_text(encoding="ascii", errors="replace"))
     except OSError:
         return False
     return not _BFLOAT16.isdisjoint(words)

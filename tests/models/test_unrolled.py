@@ -1,12 +1,9 @@
 """Layers one after another instead of in a scan: the same numbers and bytes."""
 
-import contextlib
-
 import numpy as np
 import pytest
 
 import tiny
-from thinwire import engine
 from thinwire.engine import Engine
 from thinwire.strategies import parse_strategy
 from thinwire.wire.spmd import make_mesh
@@ -32,21 +29,3 @@ def test_sines_are_computed_once_for_all_heads_and_layers():
     single.prepare(tiny.TOKENS, "last")
     program = single.program_text(tiny.TOKENS)
     assert [program.count(name) for name in (" cosine(", " sine(")] == [1, 1]
-
-
-@pytest.mark.parametrize("spec", ["single", "sequence:pvq:groups=6:size=16"])
-def test_weights_that_wait_are_the_same_weights(spec, monkeypatch):
-    strategy, ids = parse_strategy(spec), tiny.ids()
-    where, codecs = 1 if spec == "single" else make_mesh(2), tiny.codebooks(strategy, tiny.dims())
-    make = lambda where=where, unrolled=True: Engine(
-        tiny.model(), strategy, where, codecs, dtype="bfloat16", unrolled=unrolled
-    )
-    waiting = make()
-    waits = lambda made: "ui16" in made.lower(len(ids))[0].as_text()  # as bits of a weight
-    assert waits(waiting)
-    assert not waits(make(unrolled=False))
-    # Virtual devices share their weights: none of them may wait for what one device computes.
-    assert spec == "single" or not waits(make(where=2))
-    found = waiting.logits(ids)
-    monkeypatch.setattr(engine, "weights_wait", lambda wait: contextlib.nullcontext())
-    np.testing.assert_array_equal(make().logits(ids), found)

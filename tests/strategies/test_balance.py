@@ -15,6 +15,7 @@ from thinwire.errors import ThinwireError
 from thinwire.layout import contiguous
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.balance import Balanced, costs, shares_of
+from thinwire.strategies.work import work_of
 from thinwire.strategies.work_rows import WorkRows
 from thinwire.wire.collectives import device_index
 from thinwire.wire.spmd import make_mesh, spmd
@@ -105,11 +106,30 @@ def test_the_slowest_device_of_a_balanced_split_gains_by_giving_no_tokens_away(s
     assert seconds(found).max() < 0.9 * seconds(even).max()
 
 
-def test_padding_is_counted_as_work():
-    """The last device sees as many tokens either way, but of other devices' rows as many as the largest share has."""
-    strategy = parse_strategy("sequence:float32")
-    last = lambda *lengths: costs(strategy, DIMS, 2000, lengths)[-1]
-    assert last(1400, 200, 200, 200) > last(600, 600, 600, 200)
+@pytest.mark.parametrize(("spec", "rows"), [("pvq:groups=6:size=16", 1400 + 200 + 200), ("vq:groups=6:size=16", 4200)])
+def test_padding_is_counted_as_work_where_it_is_work(spec, rows):
+    """What decodes without a prediction decodes as many rows of every device as the largest share has."""
+    *_, last = work_of(parse_strategy(f"sequence:{spec}:sink=0"), DIMS, 2000, 4, (1400.0, 200.0, 200.0, 200.0))
+    assert [(coding.kind, count) for coding, count in last.coding if coding.kind == "decode"] == [("decode", rows)]
+
+
+def test_no_device_looks_at_rows_behind_another_ones_last_token(fine_branches, monkeypatch):
+    seen = collections.Counter()
+    attend = context.partial_attention
+
+    def counting(q_THd, k_SKd, *rest):
+        jax.debug.callback(lambda device: seen.update([(int(device), len(q_THd), len(k_SKd))]), device_index())
+        return attend(q_THd, k_SKd, *rest)
+
+    monkeypatch.setattr(context, "partial_attention", counting)
+    engine = tiny.engine("sequence:float32:site=kv", make_mesh(3), (1.0, 4.0, 2.0))
+    engine.logits(tiny.ids())
+    jax.effects_barrier()
+    few, most, some = engine.layout(tiny.TOKENS).lengths
+    assert len({few, most, some}) == 3
+    layers = tiny.dims().layers
+    assert (seen[1, most, few], seen[2, some, few], seen[2, some, most]) == (layers, layers, layers)
+    assert not any(queries == some and keys > most for device, queries, keys in seen if device == 2)
 
 
 def test_what_splits_no_tokens_is_not_balanced():

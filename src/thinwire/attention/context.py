@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from thinwire.attention.partial import Partial, finish, merge, nothing, partial_attention
-from thinwire.branches import FirstRows, or_zeros
+from thinwire.branches import FirstRows, each_pair, first_rows, or_zeros
 from thinwire.layout import PAD, TokenLayout
 
 TILE = 512
@@ -36,6 +36,12 @@ def cut_tiles(stretches: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ..
         return ((a, min(a + rows, stop)) for a in range(start, stop, rows))
 
     return tuple(tile for start, stop in stretches if start < stop for tile in cut(start, stop))
+
+
+def keys_of(layout: TokenLayout, tile: tuple[int, int]) -> FirstRows:
+    """The rows of a tile of keys up to the last token, by device."""
+    start, stop = tile
+    return FirstRows(first_rows(layout.valid_NR[:, start:stop]), stop - start)
 
 
 @jax.named_scope("attend_own")
@@ -136,14 +142,13 @@ class RemoteAttention:
         other_R = jnp.asarray(self.layout.positions_NR)[other]
         if here_R is not None:
             other_R = jnp.where(here_R, other_R, PAD)
-        first_B, last_B = jnp.asarray(self.first_NB)[other], jnp.asarray(self.last_NB)[self.me]
         not_me = other != self.me
 
         def with_rows(parts: list[Partial]) -> list[Partial]:
             k_RKd, v_RKd = rows()
             return [
                 functools.reduce(
-                    lambda part, key_tile: self._pair(part, tile, key_tile, first_B, last_B, other_R, k_RKd, v_RKd),
+                    lambda part, key_tile: self._pair(part, tile, key_tile, other, other_R, k_RKd, v_RKd),
                     enumerate(self.key_tiles),
                     part,
                 )
@@ -153,23 +158,28 @@ class RemoteAttention:
         any_visible = not_me & self._visible(other) if self.causal else not_me
         return lax.cond(any_visible, with_rows, lambda parts: parts, parts)
 
-    def _pair(self, part, tile, key_tile, first_B, last_B, other_R, k_RKd, v_RKd):
+    def _pair(self, part, tile, key_tile, other, other_R, k_RKd, v_RKd):
         (i, (a, b)), (j, (s, e)) = tile, key_tile
 
-        def of_rows(q_THd, position_T):
-            visible = other_R[None, s:e] <= position_T[:, None] if self.causal else other_R[None, s:e] < PAD
+        def of_rows(mine, theirs):
+            (q_THd, position_T), (k_SKd, v_SKd, position_S) = mine, theirs
+            visible = position_S[None] <= position_T[:, None] if self.causal else position_S[None] < PAD
             if self.queries.exact_NS2.shape[1]:
-                visible = visible & ~self._held(other_R[s:e])[None]
-            visible = jnp.broadcast_to(visible, (len(position_T), e - s))
-            return partial_attention(q_THd, k_RKd[s:e], v_RKd[s:e], visible, self.scale)
+                visible = visible & ~self._held(position_S)[None]
+            visible = jnp.broadcast_to(visible, (len(position_T), len(position_S)))
+            return partial_attention(q_THd, k_SKd, v_SKd, visible, self.scale)
 
         def attend(part):
-            rows = self.queries.rows_of((a, b))
-            return merge(part, rows.each(of_rows, self.q_WHd[a:b], self.position_W[a:b]))
+            mine, theirs = (self.q_WHd[a:b], self.position_W[a:b]), (k_RKd[s:e], v_RKd[s:e], other_R[s:e])
+            visible_NN = self.first_NB[None, :, j] <= self.last_NB[:, i, None] if self.causal else True
+            meet_NN = visible_NN & ~np.eye(self.layout.devices, dtype=bool)
+            counts = self.queries.rows_of((a, b)), keys_of(self.layout, (s, e))
+            return merge(part, each_pair(*counts, other, meet_NN, of_rows, mine, theirs))
 
         if not self.causal or len(self.key_tiles) == len(self.queries.tiles) == 1:
             return attend(part)  # the question was asked outside already
-        return lax.cond(first_B[j] <= last_B[i], attend, lambda part: part, part)
+        seen = jnp.asarray(self.first_NB)[other, j] <= jnp.asarray(self.last_NB)[self.me, i]
+        return lax.cond(seen, attend, lambda part: part, part)
 
     def _held(self, position_S):
         """Which of these positions this device holds exactly itself."""

@@ -12,6 +12,8 @@ from thinwire.matmul import cpu_multiplies_bfloat16
 
 # On a CPU about so many scores stay in the second-level cache (1 MB); more at a time go to memory and back.
 _CPU_SCORES = 1 << 18
+# So few are worth no loop over heads. Outside one, XLA may compute anew for every score which positions it belongs to.
+_CPU_TOGETHER = 1 << 14
 NEVER = -1e30  # a score no real one reaches; finite, so that a part without any visible key makes no NaN
 
 
@@ -69,7 +71,7 @@ def partial_attention(
 
         return lax.map(head, jnp.arange(K))
 
-    if H * T * S <= _CPU_SCORES:
+    if H * T * S <= _CPU_TOGETHER:
         out_KgTd, top_KgT, sum_KgT = together(q_THd, k_SKd, v_SKe)
     else:
         out_KgTd, top_KgT, sum_KgT = lax.platform_dependent(q_THd, k_SKd, v_SKe, cpu=in_turn, default=together)

@@ -26,7 +26,8 @@ class Codec(abc.ABC):
     """
 
     # Whether rows are predicted from what both ends know: ``known`` then holds ``below`` (T, D), the rows of the layer
-    # below as every receiver has decoded them, and, for a codec that knows tokens, ``features`` (T, R) of them.
+    # below as every receiver has decoded them, and, for a codec that knows tokens, ``features`` (T, R) of them; or
+    # ``predicted`` (T, D), what ``predict`` has made of these before.
     predicts: ClassVar[bool] = False
     # Options that ``spec`` writes even where they have their default value.
     always_written: ClassVar[tuple[str, ...]] = ()

@@ -91,8 +91,8 @@ class Predictive(Codec):
 
     @property
     def factors(self) -> frozenset[str]:
-        """Those of the prediction and the rotation, and the quantiser's."""
-        return self.quantiser.factors | {"predict", "expand", "analysis", "synthesis"}
+        """Those of the token features, the prediction and the rotation, and the quantiser's."""
+        return self.quantiser.factors | {"project", "predict", "expand", "analysis", "synthesis"}
 
     @property
     def learns(self) -> bool:
@@ -131,13 +131,16 @@ class Predictive(Codec):
         """What a token and the ones before it tell of its rows, from their embeddings; float32."""
         x_TM = inputs_TM.astype(jnp.float32)
         x_TM = x_TM * jax.lax.rsqrt(jnp.mean(x_TM**2, axis=1, keepdims=True) + 1e-6)
+        x_TM = x_TM.astype(shared["project"].dtype)
         before = [jnp.pad(x_TM, ((k, 0), (0, 0)))[: x_TM.shape[0]] for k in range(self.history)]
-        return jnp.concatenate(before, axis=1) @ shared["project"]
+        return matmul(jnp.concatenate(before, axis=1), shared["project"])
 
     def predict(self, params: CodecParams, known: Known | None) -> Float[Array, "T D"]:
         """The rows that both ends expect."""
         if known is None:
             raise ValueError("a predictive codec needs to be told what is known of the rows")
+        if "predicted" in known:
+            return known["predicted"]
         seen_TK = jnp.concatenate([known["features"], known["below"]], axis=1) if self.rank else known["below"]
         through = ("predict", "expand") if self.bottleneck else ("predict",)
         return functools.reduce(_through, (params[name] for name in through), seen_TK) + params["bias"][None]

@@ -43,6 +43,7 @@ class LayerScope:
     carried: Any  # handed from layer to layer, for codecs that predict a layer from the one below
     inputs: Callable[[Array], Array] | None = None  # positions (T,) -> what enters layer 0 there, of the whole prompt
     first: bool = False  # layer 0, run apart because its context follows from the tokens alone
+    predicted: Any = None  # what a codec predicts of the rows of the device that is coded now, once that is known
     emitted: dict[str, Any] = dataclasses.field(default_factory=dict)  # stacked over layers
 
 

@@ -15,15 +15,17 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from thinwire.attention.call import AttentionCall
-from thinwire.attention.context import RemoteAttention, exact_attention, join_parts
+from thinwire.attention.context import RemoteAttention, exact_attention, join_parts, keys_of
 from thinwire.branches import or_zeros
 from thinwire.codecs.base import Codec, CodecParams
 from thinwire.codecs.floats import Float
+from thinwire.codecs.predictive import Predictive
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.layout import LAYOUTS, TokenLayout
 from thinwire.strategies.base import LayerScope, Setting, Strategy, Traffic
 from thinwire.strategies.bidirectional import attend_everywhere
+from thinwire.strategies.emitting import emit_cache
 from thinwire.strategies.single import with_positions
 from thinwire.strategies.work_rows import WorkRows
 from thinwire.wire import collectives
@@ -146,7 +148,7 @@ class Sequence(Strategy):
         if self.alone:
             _, parts, shared_out = self.begin(scope, call)
             if scope.setting.keep_cache:
-                self.emit_cache(scope, call, {"payloads": []})
+                emit_cache(self, scope, call, {"payloads": []})
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
         own, mine = self.coded(scope, call)
         gathered_N = collectives.all_gather_parts(own, self.coded_site(scope), self.looks(scope.setting))
@@ -178,8 +180,10 @@ class Sequence(Strategy):
         """The own payloads, and what is wanted of them later; in the same branch, so that both predict but once."""
 
         def both():
-            own, me = self.encode(scope, call), collectives.device_index()
-            return own, self.kept(scope, own, self.decode(scope, call, own, me) if self.keeps(scope) else None)
+            me = collectives.device_index()
+            mine = self.foreseen(scope, me)
+            own = self.encode(mine, call)
+            return own, self.kept(scope, own, self.decode(mine, call, own, me) if self.keeps(scope) else None)
 
         return self.if_heard(scope, both)
 
@@ -192,7 +196,8 @@ class Sequence(Strategy):
 
     def absorb(self, scope: LayerScope, call: AttentionCall, remote: RemoteAttention, parts, payloads, other):
         """Attends to device ``other``'s payloads; also returns what somebody wants of them later (``kept``)."""
-        seen, here_R = lambda: self.decode(scope, call, payloads, other), self.here(scope, other)
+        seen = lambda: self.decode(self.foreseen(scope, other), call, payloads, other)
+        here_R = self.here(scope, other)
         if not self.keeps(scope):
             parts = remote.add(parts, other, lambda: self.keys_values(scope, call, seen(), other), here_R)
             return parts, self.kept(scope, payloads, None)
@@ -224,7 +229,7 @@ class Sequence(Strategy):
         if self.codec.predicts:
             scope.carried = {**scope.carried, "below": kept_N["seen"]}
         if scope.setting.keep_cache:
-            self.emit_cache(scope, call, kept_N)
+            emit_cache(self, scope, call, kept_N)
 
     def begin(self, scope: LayerScope, call: AttentionCall):
         """What needs no communication: attention to the own and the shared tokens.
@@ -280,7 +285,7 @@ class Sequence(Strategy):
 
     def encode(self, scope: LayerScope, call: AttentionCall):
         """The payloads of this device's own rows; none where nothing is sent, as in a layer 0 that all recompute."""
-        return self._payloads(scope, call) if self.codec.sends and not scope.first else []
+        return self.own_payloads(scope, call) if self.codec.sends and not scope.first else []
 
     def if_heard(self, scope: LayerScope, function):
         """``function()``; zeros on a device whose rows nobody sees, now or in a cache."""
@@ -289,7 +294,8 @@ class Sequence(Strategy):
             return function()
         return or_zeros(jnp.asarray(heard_N)[collectives.device_index()], function)
 
-    def _payloads(self, scope: LayerScope, call: AttentionCall):
+    def own_payloads(self, scope: LayerScope, call: AttentionCall):
+        """The payloads of this device's own rows."""
         layout = scope.setting.layout
         own_RD = self.work(scope.setting).own(call.sites[self.coded_site(scope)])[layout.shared :]
         params, me = scope.codecs.get(self.coded_site(scope), {}), collectives.device_index()
@@ -324,38 +330,21 @@ class Sequence(Strategy):
         known_NRX = dict(scope.carried) if self.codec.predicts else {}
         if self.codec.mixes_rows:
             known_NRX["valid"] = jnp.asarray(scope.setting.layout.valid_NR)
-        return {name: values_NRX[device, start:stop] for name, values_NRX in known_NRX.items()}
+        known = {name: values_NRX[device, start:stop] for name, values_NRX in known_NRX.items()}
+        return known if scope.predicted is None else {**known, "predicted": scope.predicted[start:stop]}
 
-    def emit_cache(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
-        """Emits the shared rows, then the own ones (and their halo), exact; or every device's, exact where known."""
-        layout, keep = scope.setting.layout, scope.setting.keep_cache
-        S, work = layout.shared, self.work(scope.setting)
-        k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
-        k_TKd = call.rotate(k_TKd, call.position_T)
-        if keep == "own":
-            scope.emitted["cache"] = {"k": work.own(k_TKd), "v": work.own(v_TKd)}
-            return
-        if keep == "codes" or self.alone:
-            scope.emitted["cache"] = {"k": k_TKd, "v": v_TKd}
-            if keep == "codes":
-                scope.emitted["payloads"] = self._same_in_all_layers(scope, call, kept_N["payloads"])
-            return
-        devices = jnp.arange(layout.devices)
-        k_NRKd, v_NRKd = jax.vmap(lambda seen_RD, n: self.keys_values(scope, call, seen_RD, n))(kept_N["seen"], devices)
-        here_W = jnp.asarray(work.places_NW)[collectives.device_index()]
-
-        def mixed(seen_NRKd, exact_TKd):
-            rows = seen_NRKd.reshape(-1, *exact_TKd.shape[1:]).at[here_W].set(exact_TKd[S:], mode="drop")
-            return jnp.concatenate([exact_TKd[:S], rows])
-
-        scope.emitted["cache"] = {"k": mixed(k_NRKd, k_TKd), "v": mixed(v_NRKd, v_TKd)}
-
-    def _same_in_all_layers(self, scope: LayerScope, call: AttentionCall, payloads_N):
-        """The payloads; of a layer that sends none, as many zeros, since what is emitted is stacked over layers."""
-        if not scope.first:
-            return payloads_N
-        like = jax.eval_shape(lambda: self._payloads(scope, call))
-        return jax.tree.map(lambda x: jnp.zeros((scope.setting.layout.devices, *x.shape), x.dtype), like)
+    def foreseen(self, scope: LayerScope, device) -> LayerScope:
+        """The layer with what is predicted of a device's rows, computed once, for those that hold tokens."""
+        if not isinstance(self.codec, Predictive) or scope.first:
+            return scope
+        rows = keys_of(scope.setting.layout, (0, scope.setting.layout.rows))
+        params, known = scope.codecs.get(self.coded_site(scope), {}), self._known(scope, device, 0, rows.most)
+        names = sorted(known)
+        codec = self.codec
+        predict = lambda *values: codec.predict(params, dict(zip(names, values, strict=True)))
+        with jax.named_scope("decode"):
+            predicted_RD = rows.each(predict, *(known[name] for name in names), device=device)
+        return dataclasses.replace(scope, predicted=predicted_RD)
 
     def gather_cache(self, setting, cache):
         """The mixed cache of the device that holds the last token."""

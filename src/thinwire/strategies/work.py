@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from thinwire.attention.context import CAUSAL_TILE, MOST_TILES, tiles
+from thinwire.attention.context import CAUSAL_TILE, MOST_TILES, keys_of, tiles
 from thinwire.codecs.base import Codec
 from thinwire.dims import ModelDims
 from thinwire.layout import PAD, contiguous
@@ -128,17 +128,20 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
     if strategy.alone:
         pairs, seen = _own_pairs(here, dims.causal, rows), []
     elif dims.causal:
-        visible = [(a, b) for m in seen for a in work.tiles for b in keys if first(m, b) <= last(a)]
+        visible = [(m, a, b) for m in seen for a in work.tiles for b in keys if first(m, b) <= last(a)]
         pairs = _own_pairs(here, True, rows) + width * layout.shared
         queries = work.queries(True)
-        pairs += sum(queries.rows_of(a).worked(n) * _length(b) for a, b in visible)
+        pairs += sum(queries.rows_of(a).worked(n) * keys_of(layout, b).worked(m) for m, a, b in visible)
     else:
         seen, pairs = others, rows * layout.tokens
     coding = ()
     if layout.devices > 1 and strategy.codec.sends:
         kinds = ("own" if strategy.codec.predicts else "encode", "decode")
         own, others = (Coding(kind, strategy.codec, dims.site_dim(site)) for kind in kinds)
-        coding = ((own, layout.rows * int(work.heard(dims.causal)[n])), (others, layout.rows * len(seen)))
+        # Of codecs that predict, that is most of the work, and done of rows with tokens only.
+        whole = keys_of(layout, (0, layout.rows))
+        coded = whole.worked if strategy.codec.predicts and dims.causal else lambda device: layout.rows
+        coding = ((own, coded(n) * int(work.heard(dims.causal)[n])), (others, sum(map(coded, seen))))
     projected = 0 if site == "kv" else layout.rows * len(seen)
     return Work(dims.layers, rows, 1, pairs, projected, strategy.coded_layers(dims), coding)
 

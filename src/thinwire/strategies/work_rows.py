@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from thinwire.attention.context import Queries, cut_tiles
-from thinwire.branches import FirstRows
+from thinwire.branches import FirstRows, first_rows
 from thinwire.layout import PAD, TokenLayout
 from thinwire.wire import collectives
 
@@ -113,9 +113,7 @@ class WorkRows:
     @functools.cached_property
     def counts_N(self) -> Int[np.ndarray, " N"]:
         """By device: rows up to the last one that holds a token, the shared ones included."""
-        real_NW = self.positions_NW < PAD
-        last_N = real_NW.shape[1] - np.argmax(real_NW[:, ::-1], axis=1)
-        return self.layout.shared + np.where(real_NW.any(axis=1), last_N, 0)
+        return self.layout.shared + first_rows(self.positions_NW < PAD)
 
     @functools.cached_property
     def _rows(self) -> FirstRows:
