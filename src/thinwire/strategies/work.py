@@ -129,7 +129,7 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
         pairs, seen = _own_pairs(here, dims.causal, rows), []
     elif dims.causal:
         visible = [(m, a, b) for m in seen for a in work.tiles for b in keys if first(m, b) <= last(a)]
-        pairs = _own_pairs(here, True, rows) + width * layout.shared
+        pairs = _own_pairs(here, True, int(work.counts_N[n]) - layout.shared) + width * layout.shared
         queries = work.queries(True)
         pairs += sum(queries.rows_of(a).worked(n) * keys_of(layout, b).worked(m) for m, a, b in visible)
     else:
@@ -154,7 +154,8 @@ def _own_pairs(bounds: Iterable[tuple[int, int]], causal: bool, keys: int) -> in
     pairs = 0
     for start, stop in bounds:
         rows = max(CAUSAL_TILE, -(-(stop - start) // MOST_TILES))
-        pairs += sum((min(a + rows, stop) - a) * min(a + rows, stop) for a in range(start, stop, rows))
+        begins = range(start, min(stop, keys), rows)  # tiles behind the last token are left out
+        pairs += sum((min(a + rows, stop) - a) * min(a + rows, stop) for a in begins)
     return pairs
 
 
