@@ -17,7 +17,7 @@ from pathlib import Path
 
 from thinwire.cluster import cpu, namespaces, shaping, state
 from thinwire.cluster.namespaces import Counters
-from thinwire.cluster.rendezvous import DEFAULT_START_TIMEOUT_S, Rendezvous
+from thinwire.cluster.rendezvous import DEFAULT_START_TIMEOUT_S, Rendezvous, exchange_of
 from thinwire.cluster.running import IN_LINES, LineSink, Running
 from thinwire.cluster.signals import stopping_unwinds, uninterrupted
 from thinwire.cluster.specs import HostSpec, check_loss
@@ -74,6 +74,7 @@ class Cluster:
         """
         environment = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
         environment = {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1", **environment, **(env or {})}
+        exchange = exchange_of(environment)
         if not command:
             raise ThinwireError("There is no command to run: give one behind `--`.")
         if shutil.which(command[0], path=environment.get("PATH")) is None:
@@ -107,12 +108,13 @@ class Cluster:
             [*_BARE_PYTHON, _KEEPER, *map(str, (*groups, idle_group))], stdin=subprocess.PIPE, start_new_session=True
         )
         try:
+            first = self.addresses[chosen_hosts[0]]
             shares, dealt = [self.specs[n].cpu for n in chosen_hosts], [self._cores[n] for n in chosen_hosts]
             for core in cpu.shared_cores(shares, dealt):
                 place = (str(os.getpid()), str(idle_group), str(core))
                 fillers.append(subprocess.Popen([*_BARE_PYTHON, _FILLER, *place], start_new_session=True))
             for number, (host, group) in enumerate(zip(chosen_hosts, groups, strict=True)):
-                meeting = Rendezvous(self.addresses[chosen_hosts[0]], chosen, len(groups), number, start_timeout_s)
+                meeting = Rendezvous(first, chosen, len(groups), number, start_timeout_s, exchange)
                 cores = ",".join(map(str, self._cores[host]))
                 space = namespaces.host_namespace(self.name, host)
                 place = (str(os.getpid()), str(group), cores, space, f"h{host}")

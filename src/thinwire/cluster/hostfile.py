@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinwire.cluster.rendezvous import DEFAULT_PORT, DEFAULT_START_TIMEOUT_S, Rendezvous
+from thinwire.cluster.rendezvous import DEFAULT_PORT, DEFAULT_START_TIMEOUT_S, Rendezvous, exchange_of
 from thinwire.cluster.running import IN_LINES, LineSink, Running
 from thinwire.cluster.specs import read_lines
 from thinwire.errors import ThinwireError
@@ -69,9 +69,9 @@ def remote_commands(
         raise ThinwireError("There is no command to run: give one behind `--`.")
     if not 0 < port < 65536:
         raise ThinwireError(f"{port} is no port: give one from 1 to 65535.")
-    lines = []
+    lines, exchange = [], exchange_of(os.environ)
     for host in range(len(hosts)):
-        meeting = Rendezvous(hosts[0].address, port, len(hosts), host, start_timeout_s)
+        meeting = Rendezvous(hosts[0].address, port, len(hosts), host, start_timeout_s, exchange)
         variables = (f"{name}={shlex.quote(value)}" for name, value in meeting.environment().items())
         go = f"cd {shlex.quote(folder)} && " if folder else ""
         lines.append(f"{go}env {' '.join(variables)} {shlex.join(command)}")

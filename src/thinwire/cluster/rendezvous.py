@@ -34,6 +34,7 @@ class Rendezvous:
     hosts: int
     host: int
     start_timeout_s: float | int = DEFAULT_START_TIMEOUT_S
+    exchange: str = EXCHANGES[0]
 
     @property
     def coordinator(self) -> str:
@@ -47,6 +48,7 @@ class Rendezvous:
             HOSTS: str(self.hosts),
             HOST: str(self.host),
             START_TIMEOUT: f"{self.start_timeout_s:g}",
+            EXCHANGE: self.exchange,
         }
 
 
@@ -67,6 +69,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Rendezvous
         _number(HOSTS, environment[HOSTS], environment),
         _number(HOST, environment[HOST], environment),
         _seconds(environment),
+        exchange_of(environment),
     )
     if not (found.address and 0 < found.port < 65536):
         raise ThinwireError(f"{COORDINATOR} is {environment[COORDINATOR]!r}; it must be ADDRESS:PORT of host 0.")
@@ -97,11 +100,11 @@ def join(
     """
     import jax
 
-    meeting, exchange = from_environment(), _exchange(os.environ)
+    meeting = from_environment()
     timeout_s = meeting.start_timeout_s if start_timeout_s is None else start_timeout_s
     if meeting.hosts == 1:
         return meeting
-    alike = {**own_facts(), EXCHANGE: exchange, **(facts or {})}
+    alike = {**own_facts(), EXCHANGE: meeting.exchange, **(facts or {})}
     agree(meeting.address, meeting.port, meeting.hosts, meeting.host, alike, timeout_s)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
@@ -116,7 +119,7 @@ def join(
     jax.local_devices()  # makes the collectives
     if step_behind:
         carry_behind(before)
-    if exchange == "streams" and jax.local_device_count() == 1 and jax.default_backend() == "cpu":
+    if meeting.exchange == "streams" and jax.local_device_count() == 1 and jax.default_backend() == "cpu":
         streams.open_between_hosts(_own_address(meeting), timeout_s)
     return meeting
 
@@ -129,6 +132,18 @@ def leave() -> None:
     jax.distributed.shutdown()
 
 
+def exchange_of(environment: Mapping[str, str]) -> str:
+    """How CPU hosts are to gather.
+
+    Raises:
+        ThinwireError: THINWIRE_EXCHANGE is none of the ways.
+    """
+    found = environment.get(EXCHANGE, EXCHANGES[0])
+    if found not in EXCHANGES:
+        raise ThinwireError(f"{EXCHANGE} is {found!r}; use one of {', '.join(EXCHANGES)}.")
+    return found
+
+
 def _own_address(meeting: Rendezvous) -> str:
     """The address by which this host is known to host 0, or of host 0."""
     family, kind, _, _, address = socket.getaddrinfo(meeting.address, meeting.port, type=socket.SOCK_DGRAM)[0]
@@ -137,13 +152,6 @@ def _own_address(meeting: Rendezvous) -> str:
     with socket.socket(family, kind) as towards:
         towards.connect(address)  # of datagrams: nothing is sent
         return str(towards.getsockname()[0])
-
-
-def _exchange(environment: Mapping[str, str]) -> str:
-    found = environment.get(EXCHANGE, EXCHANGES[0])
-    if found not in EXCHANGES:
-        raise ThinwireError(f"{EXCHANGE} is {found!r}; use one of {', '.join(EXCHANGES)}.")
-    return found
 
 
 def _number(name: str, text: str, environment: Mapping[str, str]) -> int:
