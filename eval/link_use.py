@@ -2,10 +2,10 @@
 
     sudo python -m eval.link_use --json link.json
     sudo python -m eval.link_use --mbps 10 --kilobytes 100,1000
-    sudo python -m eval.link_use --plain          gloo as it comes: its thread first, packets in one piece
+    sudo python -m eval.link_use --way plain      gloo as it comes: its thread first, packets in one piece
 
 Two emulated hosts of a core each gather payloads of this size from each other, one exchange after another and nothing
-between them, over gloo as everything else does. Both directions are in use at the same time. The use of the link is the
+between them, as passes do or by gloo. Both directions are in use at the same time. The use of the link is the
 payload's bits over the seconds of an exchange and the rate; headers and acknowledgements are what the counters of the
 interface have above that.
 """
@@ -40,8 +40,10 @@ from thinwire.reports.sections import write_section
 from thinwire.reports.terminal import plain_table
 from thinwire.wire import collectives
 from thinwire.wire.spmd import make_mesh, put, spmd
+from thinwire.wire.streams import between, streaming
 
 HOSTS, ROUNDS, LEAST_S = 2, 4, 0.2
+WAYS = ("streams", "gloo", "plain")
 COLUMNS = ("Mbps", "payload", "exchange", "± s", "wire alone", "link used", "with headers")
 
 
@@ -56,7 +58,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--kilobytes", default="30,100,300,1000", metavar="A,B,...", help="payloads (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, metavar="R", help="of each (default: %(default)s)")
     parser.add_argument("--cpu", type=float, default=1.0, metavar="C", help="cores of each host (default: 1)")
-    parser.add_argument("--plain", action="store_true", help="leave gloo's thread and long packets as they come")
+    parser.add_argument("--way", choices=WAYS, default=WAYS[0],
+                        help="connections of thinwire's own; gloo as thinwire has it, its thread behind, packets in "
+                             "pieces; or gloo as it comes (%(default)s)")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     inputs.add_docs(parser, "link-use")
     args = parser.parse_args(arguments)
@@ -75,7 +79,7 @@ def run(arguments: list[str]) -> int:
         for rate in rates:
             cluster.set_rate(rate)
             for size in sizes:
-                rows.append(measured(cluster, rate, size, args.repeats, args.plain))
+                rows.append(measured(cluster, rate, size, args.repeats, args.way))
                 console.remark(" ".join(cells(rows[-1])))
     model = f"{HOSTS} emulated hosts of {args.cpu:g} core"
     document = {"model": model, **inputs.environment(shlex.join(["python", "-m", "eval.link_use", *arguments]))}
@@ -88,11 +92,11 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def measured(cluster: Cluster, mbps: float | int, size: int, repeats: int, plain: bool) -> dict[str, Any]:
+def measured(cluster: Cluster, mbps: float | int, size: int, repeats: int, way: str) -> dict[str, Any]:
     """Seconds of an exchange of ``size`` bytes each way, and what the interfaces sent for it."""
     wire_s = 8e-6 * size / mbps
     rounds = max(ROUNDS, round(LEAST_S / wire_s))
-    job = json.dumps({"size": size, "rounds": rounds, "repeats": repeats, "plain": plain})
+    job = json.dumps({"size": size, "rounds": rounds, "repeats": repeats, "way": way})
     with cluster.start([sys.executable, "-m", "eval.link_use", "--on-host", job], stdout=subprocess.PIPE) as running:
         texts = [process.stdout.read() for process in running.processes if process.stdout]
         running.wait()
@@ -104,7 +108,7 @@ def measured(cluster: Cluster, mbps: float | int, size: int, repeats: int, plain
     return {
         "mbps": mbps, "bytes": size, "seconds": median, "spread_s": (high - low) / 2, "wire_s": wire_s,
         "use": wire_s / median, "use_with_headers": 8e-6 * sent / mbps / median, "bytes_interface": sent,
-        "rounds": rounds, "repeats": repeats, "hosts": HOSTS, "plain": plain, "emulated": True,
+        "rounds": rounds, "repeats": repeats, "hosts": HOSTS, "way": way, "emulated": True,
     }  # fmt: skip
 
 
@@ -118,10 +122,10 @@ def cells(row: Mapping[str, Any]) -> Sequence[str]:
     )  # fmt: skip
 
 
-def on_host(job: Mapping[str, int]) -> int:
+def on_host(job: Mapping[str, Any]) -> int:
     """The program on each host: the exchanges of one size; prints their seconds and the bytes that left meanwhile."""
-    join(step_behind=not job["plain"])
-    if job["plain"]:
+    join(step_behind=job["way"] != "plain")
+    if job["way"] == "plain":
         collectives.PIECE_BYTES = job["size"]
     mesh = make_mesh(HOSTS)
     codes = put(np.zeros(job["size"], np.uint8), mesh, False)
@@ -135,7 +139,8 @@ def on_host(job: Mapping[str, int]) -> int:
         return lax.scan(step, codes, None, length=job["rounds"])[0][:1]
 
     program = jax.jit(spmd(local, mesh, (False,)))
-    jax.block_until_ready(program(codes))
+    with streaming(between(HOSTS) if job["way"] == "streams" else None):
+        jax.block_until_ready(program(codes))
     before, seconds = _sent(), []
     for _ in range(job["repeats"]):
         begun = time.perf_counter()

@@ -161,10 +161,7 @@ class Engine:
 
     def traffic(self, tokens: int) -> Traffic:
         """Bytes and messages of each device, and rounds, in a whole pass, by formula."""
-        layer = self.strategy.traffic(self.setting(tokens))
-        layers = self.strategy.coded_layers(self.dims)
-        times = lambda row: tuple(layers * x for x in row)
-        return Traffic(times(layer.bytes_by_device), times(layer.messages_by_device), layers * layer.rounds)
+        return self.strategy.traffic(self.setting(tokens)).times(self.strategy.coded_layers(self.dims))
 
     def flops(self, tokens: int) -> tuple[float, ...]:
         """FLOPs of each device in a prefill of ``tokens`` tokens (the head, if there is one, for one token)."""

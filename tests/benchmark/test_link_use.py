@@ -11,7 +11,7 @@ from thinwire.errors import ThinwireError
 
 @needs_emulation
 @pytest.mark.thorough
-@pytest.mark.parametrize("more", [[], ["--plain"]])
+@pytest.mark.parametrize("more", [[], ["--way", "gloo"], ["--way", "plain"]])
 def test_end_to_end(more, tmp_path, capsys):
     docs = tmp_path / "performance.md"
     docs.write_text("<!-- link-use:begin -->\n<!-- link-use:end -->\n")

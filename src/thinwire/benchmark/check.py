@@ -56,7 +56,7 @@ def _checked(
         raise ThinwireError(f"there are {hosts} hosts and {len(profiles)} profiles: profile as many hosts.")
     shares = split if hosts > 1 else None
     work = work_of(strategy, dims, tokens, hosts, shares)
-    traffic = traffic_of(strategy, dims, tokens, hosts, shares)
+    traffic = traffic_of(strategy, dims, tokens, hosts, shares, streams=True)
     here = profiles[:hosts]
     predicted = predict_latency(work, traffic, here, mbps)
     wire = [here[n].wire_s(work[n], traffic.bytes_by_device[n], mbps) for n in range(hosts)]

@@ -15,6 +15,7 @@ from thinwire.codecs import Float
 from thinwire.wire import collectives
 from thinwire.wire.silence import silence
 from thinwire.wire.spmd import put, spmd
+from thinwire.wire.streams import between, streaming
 
 KINDS = ("gather", "sum")
 ROUNDS = 4
@@ -75,6 +76,7 @@ def _rounds(mesh: Mesh, kind: str, size: int) -> Callable[[], object]:
 
     shape = np.zeros(size, np.uint8) if kind == "gather" else np.zeros((rows, row), np.float32)
     codes = put(shape, mesh, False)
-    program = jax.jit(spmd(lambda codes: local(codes), mesh, (False,))).lower(codes).compile()
+    with streaming(between(devices)):  # as an engine's passes
+        program = jax.jit(spmd(lambda codes: local(codes), mesh, (False,))).lower(codes).compile()
     program(codes)
     return lambda: program(codes)

@@ -62,6 +62,8 @@ def predict_latency(
 ) -> float:
     """Seconds of one prefill over links of ``mbps`` megabits a second a device, each way.
 
+    Where packets travel while devices compute (``Traffic.ahead``), the slower of the two counts, and the last packet.
+
     Args:
         work: of each device: FLOPs for a ``Machine``, ``thinwire.strategies.work.work_of`` for a ``Profile``.
         traffic: of the whole pass.
@@ -69,8 +71,9 @@ def predict_latency(
     """
     machines = machine if isinstance(machine, Sequence) else [machine] * len(work)
     terms = zip(machines, work, traffic.bytes_by_device, strict=True)
-    slowest = max(one.local_s(of_one) + one.wire_s(of_one, sent, mbps) for one, of_one, sent in terms)
+    each = [(one.local_s(of_one), one.wire_s(of_one, sent, mbps)) for one, of_one, sent in terms]
     messages = max(traffic.messages_by_device)
-    return slowest + max(
-        one.wait_s(of_one, messages, traffic.rounds) for one, of_one in zip(machines, work, strict=True)
-    )
+    wait_s = max(one.wait_s(of_one, messages, traffic.rounds) for one, of_one in zip(machines, work, strict=True))
+    if traffic.ahead and traffic.rounds:  # only the last packet is waited for
+        return max(map(max, each)) + (max(wire_s for _, wire_s in each) + wait_s) / traffic.rounds
+    return max(map(sum, each)) + wait_s

@@ -54,6 +54,12 @@ class Traffic:
     bytes_by_device: tuple[int, ...]
     messages_by_device: tuple[int, ...]
     rounds: int  # steps that wait for one another: one message to each peer, or to the next in a ring
+    ahead: bool = False  # no two devices wait for each other: what is sent travels while they compute
+
+    def times(self, layers: int) -> "Traffic":
+        """The traffic of so many layers like this one."""
+        every = lambda counts: tuple(layers * count for count in counts)
+        return Traffic(every(self.bytes_by_device), every(self.messages_by_device), layers * self.rounds, self.ahead)
 
 
 class Strategy(abc.ABC):

@@ -357,10 +357,12 @@ class Sequence(Strategy):
     def traffic(self, setting: Setting) -> Traffic:
         """Every device sends its payloads, of the padded number of rows, to N−1 others, or to those that look."""
         devices = setting.layout.devices
-        receivers = self.looks(setting).sum(axis=0).tolist() if setting.streams else [devices - 1] * devices
+        looks_NN = self.looks(setting)
+        receivers = looks_NN.sum(axis=0).tolist() if setting.streams else [devices - 1] * devices
         sent, payloads = self.payloads(setting)
         messages = tuple(count * (payloads > 0) for count in receivers)
-        return Traffic(tuple(sent * count for count in receivers), messages, int(sum(messages) > 0))
+        back_only = setting.streams and not np.triu(looks_NN).any()
+        return Traffic(tuple(sent * count for count in receivers), messages, int(sum(messages) > 0), back_only)
 
     def payloads(self, setting: Setting) -> tuple[int, int]:
         """Bytes of a device's payloads together, and how many there are."""

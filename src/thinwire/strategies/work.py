@@ -88,13 +88,16 @@ def work_of(
 
 
 def traffic_of(
-    strategy: Strategy, dims: ModelDims, tokens: int, devices: int, split: tuple[float, ...] | None = None
+    strategy: Strategy,
+    dims: ModelDims,
+    tokens: int,
+    devices: int,
+    split: tuple[float, ...] | None = None,
+    streams: bool = False,
 ) -> Traffic:
-    """What each device sends in a whole pass, by formula."""
-    layer = strategy.traffic(Setting(dims, strategy.layout(dims, tokens, devices, split)))
-    layers = strategy.coded_layers(dims)
-    times = lambda counts: tuple(layers * count for count in counts)
-    return Traffic(times(layer.bytes_by_device), times(layer.messages_by_device), layers * layer.rounds)
+    """What each device sends in a whole pass, by formula; between CPU hosts gathers go through ``streams``."""
+    setting = Setting(dims, strategy.layout(dims, tokens, devices, split), streams=streams)
+    return strategy.traffic(setting).times(strategy.coded_layers(dims))
 
 
 def tensor_share(dims: ModelDims, devices: int) -> float:
