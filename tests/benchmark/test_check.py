@@ -53,9 +53,8 @@ def test_checked_rows_are_the_models_and_do_not_depend_on_what_was_measured(prof
     profiles = {10: [profile, profile]}
     fast, slow = (checked(measured_rows(total_s=s), profiles, tiny.dims())[0] for s in (0.1, 10.0))
     strategy = STRATEGIES[1]
-    wanted = predict_latency(
-        work_of(strategy, tiny.dims(), 24, 2), traffic_of(strategy, tiny.dims(), 24, 2), profiles[10], 10
-    )
+    traffic = traffic_of(strategy, tiny.dims(), 24, 2, streams=True)  # as hosts gather
+    wanted = predict_latency(work_of(strategy, tiny.dims(), 24, 2), traffic, profiles[10], 10)
     assert fast["predicted_s"] == slow["predicted_s"] == pytest.approx(wanted)
     assert fast["ratio"] == pytest.approx(100 * slow["ratio"])
     assert sum(fast["predicted_parts_s"].values()) == pytest.approx(wanted)

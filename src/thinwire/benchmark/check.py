@@ -6,7 +6,7 @@ from typing import Any
 
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
-from thinwire.planning.latency import predict_latency
+from thinwire.planning.latency import predict_latency, waiting
 from thinwire.planning.profile import Profile
 from thinwire.strategies import parse_strategy
 from thinwire.strategies.work import traffic_of, work_of
@@ -59,10 +59,8 @@ def _checked(
     traffic = traffic_of(strategy, dims, tokens, hosts, shares, streams=True)
     here = profiles[:hosts]
     predicted = predict_latency(work, traffic, here, mbps)
-    wire = [here[n].wire_s(work[n], traffic.bytes_by_device[n], mbps) for n in range(hosts)]
-    slowest = max(range(hosts), key=lambda n: here[n].local_s(work[n]) + wire[n])
-    messages = here[slowest].wait_s(work[slowest], max(traffic.messages_by_device), traffic.rounds)
-    parts = {**here[slowest].parts_s(work[slowest]), "wire": wire[slowest], "messages": messages}
+    slowest, (wire_s, messages_s) = waiting(work, traffic, here, mbps)
+    parts = {**here[slowest].parts_s(work[slowest]), "wire": wire_s, "messages": messages_s}
     return {
         **{name: row[name] for name in ("strategy", "hosts", "tokens", "mbps")},
         "cpu": list(row["cpu"]),

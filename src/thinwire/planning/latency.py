@@ -62,18 +62,33 @@ def predict_latency(
 ) -> float:
     """Seconds of one prefill over links of ``mbps`` megabits a second a device, each way.
 
-    Where packets travel while devices compute (``Traffic.ahead``), the slower of the two counts, and the last packet.
-
     Args:
         work: of each device: FLOPs for a ``Machine``, ``thinwire.strategies.work.work_of`` for a ``Profile``.
         traffic: of the whole pass.
         machine: what every device is, or each of them.
     """
+    slowest, waits_s = waiting(work, traffic, machine, mbps)
+    machines = machine if isinstance(machine, Sequence) else [machine] * len(work)
+    return machines[slowest].local_s(work[slowest]) + sum(waits_s)
+
+
+def waiting(
+    work: Sequence[WorkT], traffic: Traffic, machine: Device[WorkT] | Sequence[Device[WorkT]], mbps: float | int
+) -> tuple[int, tuple[float, float]]:
+    """The device that is done last, and the seconds that it waits beside its local work: for bytes, for messages.
+
+    Where packets travel while devices compute (``Traffic.ahead``), it waits for what its link takes longer than its
+    work, and for the last packet.
+    """
     machines = machine if isinstance(machine, Sequence) else [machine] * len(work)
     terms = zip(machines, work, traffic.bytes_by_device, strict=True)
     each = [(one.local_s(of_one), one.wire_s(of_one, sent, mbps)) for one, of_one, sent in terms]
     messages = max(traffic.messages_by_device)
-    wait_s = max(one.wait_s(of_one, messages, traffic.rounds) for one, of_one in zip(machines, work, strict=True))
-    if traffic.ahead and traffic.rounds:  # only the last packet is waited for
-        return max(map(max, each)) + (max(wire_s for _, wire_s in each) + wait_s) / traffic.rounds
-    return max(map(sum, each)) + wait_s
+    message_s = max(one.wait_s(of_one, messages, traffic.rounds) for one, of_one in zip(machines, work, strict=True))
+    if not (traffic.ahead and traffic.rounds):
+        slowest = max(range(len(each)), key=lambda n: sum(each[n]))
+        return slowest, (each[slowest][1], message_s)
+    slowest = max(range(len(each)), key=lambda n: max(each[n]))
+    local_s, wire_s = each[slowest]
+    last_s = max(wire_s for _, wire_s in each) / traffic.rounds
+    return slowest, (max(0.0, wire_s - local_s) + last_s, message_s / traffic.rounds)
