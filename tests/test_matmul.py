@@ -28,7 +28,7 @@ def test_the_product_is_summed_and_given_in_float32(dtype):
     "spec", ["single", "sequence:pvq:groups=6:size=16:rank=8:bottleneck=7", "sequence:vq:groups=1:size=64"]
 )
 def test_no_product_of_a_pass_in_bfloat16_gives_bfloat16(spec):
-    """XLA's CPU backend would compute those in float32."""
+    """XLA's CPU backend of jax 0.10 would compute those in float32."""
     strategy = parse_strategy(spec)
     codecs = tiny.codebooks(strategy, tiny.dims()) if strategy.codec.learns else {}
     engine = Engine(tiny.model(), strategy, 1 if spec == "single" else 2, codecs, dtype="bfloat16")
