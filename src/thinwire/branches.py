@@ -17,6 +17,7 @@ from thinwire.wire.spmd import is_virtual
 
 # Each number of rows is a program of its own: where devices differ by fewer than this, they work on equally many.
 BRANCH_ROWS = 32
+MOST_PAIRS = 8  # of such numbers, of two devices that meet: of more, one's rows are worked on with their padding
 
 
 def or_zeros(needed, function: Callable[..., Any], *arrays) -> Any:
@@ -97,7 +98,8 @@ def each_pair(
 ) -> Any:
     """``function`` of the first rows of this device and of another one; zeros in place of this one's other rows.
 
-    The program holds it once for each pair of counts that devices which meet have; all rows on virtual devices.
+    The program holds it once for each pair of counts that devices which meet have (``meeting``); all rows on virtual
+    devices.
 
     Args:
         mine, theirs: how many rows each device has for this device's part, and for the other one's.
@@ -106,6 +108,7 @@ def each_pair(
         function: of arrays of this device's rows and of the other one's; what comes out has this device's rows.
         my_rows, their_rows: these arrays.
     """
+    theirs = meeting(mine, theirs, meet_NN)
     counts = lambda n, m: (mine.worked(n), theirs.worked(m))
     pairs = sorted({counts(n, m) for n, m in np.argwhere(meet_NN).tolist()})
     if not pairs or _all_in_one():
@@ -122,6 +125,13 @@ def each_pair(
         which_NN[n, m] = pairs.index(counts(n, m))
     which = jnp.asarray(which_NN)[device_index(), other]
     return lax.switch(which, [first(*pair) for pair in pairs], my_rows, their_rows)
+
+
+def meeting(mine: FirstRows, theirs: FirstRows, meet_NN: Bool[np.ndarray, "N N"]) -> FirstRows:
+    """The other devices' rows as they are worked on: all of them where there would be too many pairs of counts."""
+    pairs = {(mine.worked(n), theirs.worked(m)) for n, m in np.argwhere(meet_NN).tolist()}
+    few = len(pairs) <= MOST_PAIRS
+    return theirs if few else FirstRows(np.full(len(theirs.rows_N), theirs.most), theirs.most)
 
 
 def _all_in_one() -> bool:

@@ -104,6 +104,11 @@ class Engine:
         same_place = place(self) == place(other)
         return same_way and same_place
 
+    @property
+    def exchange(self) -> str:
+        """How payloads are gathered: by XLA's collectives, or by the ``streams`` between hosts."""
+        return "streams" if self._streams is not None else "xla"
+
     def layout(self, tokens: int) -> TokenLayout:
         """Which device holds which of ``tokens`` tokens."""
         if tokens > self.dims.context:

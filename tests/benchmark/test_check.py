@@ -36,7 +36,15 @@ def profile():
 
 
 def measured_rows(**changes):
-    row = {"strategy": "sequence:int8", "hosts": 2, "cpu": [1.0, 1.0], "tokens": 24, "mbps": 10, "total_s": 0.5}
+    row = {
+        "strategy": "sequence:int8",
+        "hosts": 2,
+        "cpu": [1.0, 1.0],
+        "tokens": 24,
+        "mbps": 10,
+        "total_s": 0.5,
+        "exchange": "streams",
+    }
     return [{**row, "spread_s": 0.1, "compute_s": 0.3, "measured": True, "disturbance": "", **changes}]
 
 
@@ -53,7 +61,7 @@ def test_checked_rows_are_the_models_and_do_not_depend_on_what_was_measured(prof
     profiles = {10: [profile, profile]}
     fast, slow = (checked(measured_rows(total_s=s), profiles, tiny.dims())[0] for s in (0.1, 10.0))
     strategy = STRATEGIES[1]
-    traffic = traffic_of(strategy, tiny.dims(), 24, 2, streams=True)  # as hosts gather
+    traffic = traffic_of(strategy, tiny.dims(), 24, 2, streams=True)
     wanted = predict_latency(work_of(strategy, tiny.dims(), 24, 2), traffic, profiles[10], 10)
     assert fast["predicted_s"] == slow["predicted_s"] == pytest.approx(wanted)
     assert fast["ratio"] == pytest.approx(100 * slow["ratio"])

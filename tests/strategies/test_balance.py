@@ -146,3 +146,12 @@ def test_an_engine_finds_its_shares():
     engine = tiny.engine("sequence:float32", 3, Balanced((1.0, 1.0, 4.0)))
     assert np.argmax(engine.layout(tiny.TOKENS).lengths) == 2
     np.testing.assert_allclose(engine.logits(tiny.ids()), tiny.single_logits(), atol=1e-5)
+
+
+def test_many_devices_that_differ_share_programs():
+    layout = contiguous(4096, 8, tuple(float(n + 4) for n in range(8)))
+    queries = WorkRows(layout).queries(True)
+    (mine, theirs), meet_NN = context.pairs_of(layout, queries, queries.tiles[0], context.tiles(layout)[0], True)
+    counts = lambda theirs: {(mine.worked(n), theirs.worked(m)) for n, m in np.argwhere(meet_NN).tolist()}
+    assert len(counts(theirs)) > branches.MOST_PAIRS
+    assert len(counts(branches.meeting(mine, theirs, meet_NN))) <= 8  # one for each device's own rows

@@ -45,6 +45,43 @@ def test_everybody_gets_everybodys_packets_in_order():
         assert [one.sent_bytes for one in found] == [3 * 2 * 5] * 3
 
 
+def test_gathers_of_different_numbers_may_come_in_any_order():
+    both = EVERYBODY[:2, :2]
+    with joined(2) as (found, pool), ThreadPoolExecutor(2) as more:
+        early = pool.submit(lambda: [found[0].exchange(packet(0, number=n), both, n) for n in (1, 2)])
+        late = pool.submit(found[0].exchange, packet(0, number=3), both, 3)
+        ahead = more.submit(found[1].exchange, packet(1, number=3), both, 3)
+        for number in (1, 2):
+            seen = found[1].exchange(packet(1, number=number), both, number)
+            np.testing.assert_array_equal(seen, [packet(n, number=number) for n in range(2)])
+        np.testing.assert_array_equal(early.result(SECONDS)[1][1], packet(1, number=2))
+        for one in (late, ahead):
+            np.testing.assert_array_equal(one.result(SECONDS), [packet(n, number=3) for n in range(2)])
+
+
+def test_who_is_far_ahead_of_a_host_that_dies_can_still_leave():
+    with joined(2) as (found, pool):
+        big = np.zeros(1 << 20, np.uint8)
+        runs = pool.submit(lambda: [found[0].exchange(big, BACK[:2, :2]) for _ in range(3 * streams.LAG)])
+        with pytest.raises(NotYet):
+            runs.result(timeout=0.5)
+        found[1].close()
+        with pytest.raises(ConnectionError, match="Host 1 is gone"):
+            runs.result(SECONDS)
+        pool.submit(found[0].close).result(SECONDS)
+
+
+def test_what_is_left_is_sent_before_a_host_leaves():
+    with joined(2) as (found, pool):
+        big = np.ones(1 << 20, np.uint8)
+        for _ in range(20):
+            found[0].exchange(big, BACK[:2, :2])
+        left = pool.submit(found[0].close)
+        for _ in range(20):
+            assert found[1].exchange(big, BACK[:2, :2])[0].all()
+        left.result(SECONDS)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_shapes_and_types_stay(dtype):
     with joined(2) as (found, pool):

@@ -44,6 +44,16 @@ def keys_of(layout: TokenLayout, tile: tuple[int, int]) -> FirstRows:
     return FirstRows(first_rows(layout.valid_NR[:, start:stop]), stop - start)
 
 
+def pairs_of(
+    layout: TokenLayout, queries: "Queries", tile: tuple[int, int], key_tile: tuple[int, int], causal: bool
+) -> tuple[tuple[FirstRows, FirstRows], Bool[np.ndarray, "N N"]]:
+    """By device, the rows of a tile of queries and of one of keys; and whether the first device looks at the second."""
+    first_N = layout.positions_NR[:, slice(*key_tile)].min(axis=1)
+    last_N = np.asarray([_last(row) for row in queries.positions_NW[:, slice(*tile)]])
+    visible_NN = first_N[None] <= last_N[:, None] if causal else np.ones((len(first_N),) * 2, bool)
+    return (queries.rows_of(tile), keys_of(layout, key_tile)), visible_NN & ~np.eye(layout.devices, dtype=bool)
+
+
 @jax.named_scope("attend_own")
 def exact_attention(
     q_THd: Float[Array, "T H d"],
@@ -171,9 +181,7 @@ class RemoteAttention:
 
         def attend(part):
             mine, theirs = (self.q_WHd[a:b], self.position_W[a:b]), (k_RKd[s:e], v_RKd[s:e], other_R[s:e])
-            visible_NN = self.first_NB[None, :, j] <= self.last_NB[:, i, None] if self.causal else True
-            meet_NN = visible_NN & ~np.eye(self.layout.devices, dtype=bool)
-            counts = self.queries.rows_of((a, b)), keys_of(self.layout, (s, e))
+            counts, meet_NN = pairs_of(self.layout, self.queries, (a, b), (s, e), self.causal)
             return merge(part, each_pair(*counts, other, meet_NN, of_rows, mine, theirs))
 
         if not self.causal or len(self.key_tiles) == len(self.queries.tiles) == 1:

@@ -56,7 +56,8 @@ def _checked(
         raise ThinwireError(f"there are {hosts} hosts and {len(profiles)} profiles: profile as many hosts.")
     shares = split if hosts > 1 else None
     work = work_of(strategy, dims, tokens, hosts, shares)
-    traffic = traffic_of(strategy, dims, tokens, hosts, shares, streams=True)
+    streams = row.get("exchange") == "streams"
+    traffic = traffic_of(strategy, dims, tokens, hosts, shares, streams)
     here = profiles[:hosts]
     predicted = predict_latency(work, traffic, here, mbps)
     slowest, (wire_s, messages_s) = waiting(work, traffic, here, mbps)

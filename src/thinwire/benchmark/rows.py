@@ -40,6 +40,7 @@ def facts_of(engine: Engine, tokens: int) -> dict[str, Any]:
         "bytes_by_device": list(traffic.bytes_by_device),
         "messages_by_device": list(traffic.messages_by_device),
         "rounds": traffic.rounds,
+        "exchange": engine.exchange,
     }
 
 
@@ -66,7 +67,7 @@ def row(
     total_s = statistics.median(one.seconds for one in passes)
     floors = [floor_s(flops, one.flops_per_second, sent, mbps, rounds, round_trip_s) for one in passes]
     return {
-        **{name: facts[name] for name in ("strategy", "codec", "bits_per_token_per_layer", "hosts")},
+        **{name: facts[name] for name in ("strategy", "codec", "bits_per_token_per_layer", "hosts", "exchange")},
         "cpu": list(plan.cpu),
         "mbps": mbps,
         "tokens": tokens,
@@ -97,6 +98,7 @@ def peer_row(peer: PeerProcess, plan: Plan, tokens: int, mbps: float | int, **mo
         "codec": "",
         "bits_per_token_per_layer": None,
         "hosts": 1,
+        "exchange": "",
         "cpu": list(plan.cpu[:1]),
         "mbps": mbps,
         "tokens": tokens,

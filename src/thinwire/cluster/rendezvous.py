@@ -119,7 +119,9 @@ def join(
     jax.local_devices()  # makes the collectives
     if step_behind:
         carry_behind(before)
-    if meeting.exchange == "streams" and jax.local_device_count() == 1 and jax.default_backend() == "cpu":
+    # By what all hosts know, so that they agree: hosts of several devices gather by gloo.
+    alone = len({device.process_index for device in jax.devices()}) == jax.device_count() == meeting.hosts
+    if meeting.exchange == "streams" and alone and jax.default_backend() == "cpu":
         streams.open_between_hosts(_own_address(meeting), timeout_s)
     return meeting
 
@@ -128,8 +130,10 @@ def leave() -> None:
     """Say goodbye to the other hosts; for the end of a program that has joined."""
     import jax
 
-    streams.close_between_hosts()
-    jax.distributed.shutdown()
+    try:
+        jax.distributed.shutdown()  # when all have come so far, nobody waits for a packet any more
+    finally:
+        streams.close_between_hosts()
 
 
 def exchange_of(environment: Mapping[str, str]) -> str:

@@ -16,7 +16,8 @@ DESCRIPTION = (
     "latency = max over devices of (layers x (a layer's matrices for its rows + projections of others' rows + its "
     "pairs of attention) + coded layers x coding + embedding and output + 8 x bytes sent / (efficiency x rate)) + "
     "messages x seconds a message; every piece is measured by itself on the same device, with a straight line between "
-    "measured sizes; nothing overlaps"
+    "measured sizes; nothing overlaps but what causal models send between CPU hosts: there the slower of work and wire "
+    "counts, and the last packet"
 )
 
 

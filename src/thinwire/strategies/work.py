@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from thinwire.attention.context import CAUSAL_TILE, MOST_TILES, keys_of, tiles
+from thinwire.attention.context import CAUSAL_TILE, MOST_TILES, keys_of, pairs_of, tiles
+from thinwire.branches import meeting
 from thinwire.codecs.base import Codec
 from thinwire.dims import ModelDims
 from thinwire.layout import PAD, contiguous
@@ -134,7 +135,9 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
         visible = [(m, a, b) for m in seen for a in work.tiles for b in keys if first(m, b) <= last(a)]
         pairs = _own_pairs(here, True, int(work.counts_N[n]) - layout.shared) + width * layout.shared
         queries = work.queries(True)
-        pairs += sum(queries.rows_of(a).worked(n) * keys_of(layout, b).worked(m) for m, a, b in visible)
+        for m, a, b in visible:
+            (mine, theirs), meet_NN = pairs_of(layout, queries, a, b, True)
+            pairs += mine.worked(n) * meeting(mine, theirs, meet_NN).worked(m)
     else:
         seen, pairs = others, rows * layout.tokens
     coding = ()

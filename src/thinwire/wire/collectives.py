@@ -16,7 +16,7 @@ from thinwire.codecs.base import Codec, CodecParams, Payload
 from thinwire.wire import ledger, message
 from thinwire.wire.silence import place_alone, silent
 from thinwire.wire.spmd import AXIS, is_virtual
-from thinwire.wire.streams import Streams, used
+from thinwire.wire.streams import Streams, next_gather, used
 
 # Of a packet between two hosts: shorter pieces wait longer than they travel, with longer ones hosts fall out of step.
 PIECE_BYTES = 1 << 15
@@ -71,7 +71,8 @@ def all_gather_parts(payloads: list[Payload], site: str, looks_NN: Bool[np.ndarr
 def _streamed(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> Array:
     """The same through connections of our own: whoever looks at nobody else's payload goes on at once."""
     like = jax.ShapeDtypeStruct((streams.hosts, *packet.shape), packet.dtype)
-    return io_callback(lambda packet: streams.exchange(np.asarray(packet), looks_NN), like, packet)
+    gather = next_gather()
+    return io_callback(lambda packet: streams.exchange(np.asarray(packet), looks_NN, gather), like, packet)
 
 
 def _gathered(packet: Array, count: int) -> Array:

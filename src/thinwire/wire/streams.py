@@ -6,9 +6,11 @@ each other one, with a thread that writes and one that reads: in a causal model 
 ahead, and their codes travel while the others compute.
 """
 
+import collections
 import contextlib
 import contextvars
 import hmac
+import itertools
 import queue
 import secrets
 import socket
@@ -24,12 +26,47 @@ from thinwire.errors import ThinwireError
 
 LAG = 64  # packets that a host may be ahead of another one
 KEY_BYTES = 32
-_HEAD = struct.Struct("<IQ")  # the number of a packet and its bytes
+MOST_BYTES = 1 << 30  # of a packet
+_HEAD = struct.Struct("<IQ")  # which gather of its program a packet belongs to, and its bytes
 _GREETING = struct.Struct(f"<{KEY_BYTES}sI")  # the key, and which host greets
-_GREETING_S = 10.0
+_GREETING_S = _LAST_WORDS_S = 10.0
 
 _open: "Streams | None" = None
-_used: contextvars.ContextVar["Streams | None"] = contextvars.ContextVar("used", default=None)
+# The streams that what is being traced uses, and the number of its next gather.
+_used: contextvars.ContextVar["tuple[Streams, Iterator[int]] | None"] = contextvars.ContextVar("used", default=None)
+
+
+class _Inbox:
+    """Packets of one host that have come, in order for each gather; whoever asks for one waits for it."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._came: dict[int, collections.deque[bytes]] = collections.defaultdict(collections.deque)
+        self._failure: Exception | None = None
+
+    def put(self, gather: int, packet: bytes) -> None:
+        """Keeps a packet; waits while LAG others have not been fetched."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or sum(map(len, self._came.values())) < LAG)
+            self._came[gather].append(packet)
+            self._changed.notify_all()
+
+    def fail(self, failure: Exception) -> None:
+        """From now on nothing comes any more."""
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def get(self, gather: int) -> bytes:
+        """The next packet of a gather; raises what has ended the connection."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._came[gather] or self._failure)
+            if not self._came[gather]:
+                assert self._failure is not None
+                raise self._failure
+            packet = self._came[gather].popleft()
+            self._changed.notify_all()
+            return packet
 
 
 class Streams:
@@ -46,8 +83,8 @@ class Streams:
     def __init__(self, host: int, sending: Mapping[int, socket.socket], receiving: Mapping[int, socket.socket]):
         self.host, self.hosts, self.sent_bytes = host, len(sending) + 1, 0
         self._sockets = [*sending.values(), *receiving.values()]
-        self._out: dict[int, queue.Queue[bytes | None]] = {other: queue.Queue(LAG) for other in sending}
-        self._in: dict[int, queue.Queue[bytes | OSError]] = {other: queue.Queue(LAG) for other in receiving}
+        self._out: dict[int, queue.Queue[tuple[int, bytes] | None]] = {other: queue.Queue(LAG) for other in sending}
+        self._in = {other: _Inbox() for other in receiving}
         self._lost: dict[int, OSError] = {}  # by host that cannot be reached any more
         self._threads = [
             *(threading.Thread(target=self._write, args=(n, sending[n]), daemon=True) for n in sending),
@@ -57,13 +94,14 @@ class Streams:
             thread.start()
 
     def exchange(
-        self, packet: Shaped[np.ndarray, "*X"], looks_NN: Bool[np.ndarray, "N N"]
+        self, packet: Shaped[np.ndarray, "*X"], looks_NN: Bool[np.ndarray, "N N"], gather: int = 0
     ) -> Shaped[np.ndarray, "N *X"]:
         """Hands the packet to the hosts that look at it, and waits for those that this one looks at.
 
         Args:
             packet: of the same size on every host.
             looks_NN: whether the first host looks at the second one's packet; the same on every host.
+            gather: which one of the program this is. Gathers of different numbers may come in any order.
 
         Returns:
             The hosts' packets in order; zeros of those that this one does not look at.
@@ -72,62 +110,63 @@ class Streams:
             ConnectionError: a host is gone, or sends something else.
         """
         sent = np.ascontiguousarray(packet).tobytes()
-        for other, waiting in self._out.items():
+        for other in self._out:
             if looks_NN[other, self.host]:
-                self._hand_on(other, waiting, sent)
+                self._hand_on(other, (gather, sent))
                 self.sent_bytes += len(sent)
         received = np.zeros((self.hosts, *packet.shape), packet.dtype)
         received[self.host] = packet
-        for other, arrived in self._in.items():
+        for other, inbox in self._in.items():
             if looks_NN[self.host, other]:
-                came = arrived.get()
-                if isinstance(came, OSError):
-                    arrived.put(came)  # for whoever asks again
-                    raise ConnectionError(f"Host {other} is gone: {came}") from came
+                try:
+                    came = inbox.get(gather)
+                except Exception as failure:
+                    raise ConnectionError(f"Host {other} is gone: {failure}") from failure
                 if len(came) != len(sent):
                     raise ConnectionError(f"Host {other} has sent {len(came)} bytes where {len(sent)} were expected.")
                 received[other] = np.frombuffer(came, packet.dtype).reshape(packet.shape)
         return received
 
     def close(self) -> None:
-        """Sends what is left, and ends the connections."""
-        for waiting in self._out.values():
-            waiting.put(None)
+        """Sends what is left to those that are still there, and ends the connections."""
+        deadline = time.monotonic() + _LAST_WORDS_S
+        for other, waiting in self._out.items():
+            while other not in self._lost and time.monotonic() < deadline:
+                with contextlib.suppress(queue.Full):
+                    waiting.put(None, timeout=0.1)
+                    break
         for thread in self._threads[: len(self._out)]:
-            thread.join(_GREETING_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
         for connection in self._sockets:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
-    def _hand_on(self, other: int, waiting: "queue.Queue[bytes | None]", sent: bytes) -> None:
+    def _hand_on(self, other: int, packet: tuple[int, bytes]) -> None:
         while True:
             if other in self._lost:
                 raise ConnectionError(f"Host {other} is gone: {self._lost[other]}") from self._lost[other]
             with contextlib.suppress(queue.Full):
-                waiting.put(sent, timeout=1.0)
+                self._out[other].put(packet, timeout=1.0)
                 return
 
     def _write(self, other: int, connection: socket.socket) -> None:
-        number = 0
         try:
             while (packet := self._out[other].get()) is not None:
-                connection.sendall(_HEAD.pack(number, len(packet)) + packet)
-                number = (number + 1) % 2**32
+                gather, sent = packet
+                connection.sendall(_HEAD.pack(gather, len(sent)) + sent)
         except OSError as error:
             self._lost[other] = error
 
     def _read(self, other: int, connection: socket.socket) -> None:
-        expected = 0
         try:
             while True:
-                number, size = _HEAD.unpack(_exactly(connection, _HEAD.size))
-                if number != expected:
-                    raise ConnectionError(f"packet {number} came where {expected} was expected")
-                expected = (number + 1) % 2**32
-                self._in[other].put(_exactly(connection, size))
-        except OSError as error:
-            self._in[other].put(error)
+                gather, size = _HEAD.unpack(_exactly(connection, _HEAD.size))
+                if size > MOST_BYTES:
+                    raise ConnectionError(f"it announces a packet of {size} bytes, and {MOST_BYTES} is the most")
+                self._in[other].put(gather, _exactly(connection, size))
+        except Exception as error:  # whoever waits for a packet must hear of it, whatever it is
+            self._in[other].fail(error)
 
 
 def connect(
@@ -186,18 +225,20 @@ def _greeted(listener: socket.socket, awaited: Set[int], key: bytes, deadline: f
             raise ThinwireError(
                 f"No connection came from host {missing}; open this host's ports to it, or set THINWIRE_EXCHANGE=gloo."
             ) from None
-        connection.settimeout(_GREETING_S)
         with contextlib.suppress(OSError):
-            given, other = _GREETING.unpack(_exactly(connection, _GREETING.size))
+            greeting = _exactly(connection, _GREETING.size, min(deadline, time.monotonic() + _GREETING_S))
+            given, other = _GREETING.unpack(greeting)
             if hmac.compare_digest(given, key) and other in awaited:
                 return other, connection
         connection.close()
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
     data = bytearray(size)
     left = memoryview(data)
     while left:
+        if deadline is not None:
+            connection.settimeout(max(0.01, deadline - time.monotonic()))
         count = connection.recv_into(left)
         if not count:
             raise ConnectionError("it has closed the connection")
@@ -245,8 +286,11 @@ def between(devices: int) -> Streams | None:
 
 @contextlib.contextmanager
 def streaming(streams: Streams | None) -> Iterator[None]:
-    """Gathers traced inside go through these streams; None: through XLA's collectives. Streams have no gradient."""
-    token = _used.set(streams)
+    """Gathers of one program, traced inside, go through these streams; None: through XLA's collectives.
+
+    Each gather gets a number, the same on all hosts, since all trace the same program. Streams have no gradient.
+    """
+    token = _used.set(None if streams is None else (streams, itertools.count()))
     try:
         yield
     finally:
@@ -255,4 +299,12 @@ def streaming(streams: Streams | None) -> Iterator[None]:
 
 def used() -> Streams | None:
     """The streams that what is being traced uses."""
-    return _used.get()
+    found = _used.get()
+    return found[0] if found else None
+
+
+def next_gather() -> int:
+    """The number of the gather that is being traced; only where streams are used."""
+    found = _used.get()
+    assert found is not None
+    return next(found[1])
