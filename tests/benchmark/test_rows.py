@@ -17,8 +17,16 @@ def rows_of(single, split):
     alone = {"strategy": "single", "hosts": 1, "model_flops": [4e9], "bytes_by_device": [0], "messages_by_device": [0]}
     both = {"strategy": "s", "hosts": 2, "model_flops": [2e9] * 2, "bytes_by_device": [500_000] * 2}
     made = [
-        row(PLAN, {**facts, **alone, "rounds": 0}, 64, 8.0, single, 1.0, 0.0),
-        row(PLAN, {**facts, **both, "messages_by_device": [1, 1], "rounds": 1}, 64, 8.0, split, 1.0, 0.0),
+        row(PLAN, {**facts, **alone, "rounds": 0, "exchange": "xla"}, 64, 8.0, single, 1.0, 0.0),
+        row(
+            PLAN,
+            {**facts, **both, "messages_by_device": [1, 1], "rounds": 1, "exchange": "xla"},
+            64,
+            8.0,
+            split,
+            1.0,
+            0.0,
+        ),
     ]
     return with_speedups(made)
 

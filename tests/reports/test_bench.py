@@ -10,7 +10,7 @@ from thinwire.reports.profile import profile_table, profile_title
 from thinwire.strategies import parse_strategies
 
 PLAN = Plan("shape:llama-tiny", tuple(parse_strategies("single,sequence:int8")), (0.5, 0.5), (10.0,), (64,))
-FACTS = {"codec": "int8", "bits_per_token_per_layer": 8.0, "rounds": 2}
+FACTS = {"codec": "int8", "bits_per_token_per_layer": 8.0, "rounds": 2, "exchange": "xla"}
 MEASURED = {
     "spread_s": 0.1, "encode_s": 0.2, "decode_s": 0.3, "bytes_interface": 2000, "repeats": 5, "disturbance": "",
     "same_output": True, "measured": True, "emulated": True,
