@@ -16,6 +16,7 @@ KEY = bytes(range(streams.KEY_BYTES))
 EVERYBODY = np.ones((3, 3), bool)
 BACK = np.tril(EVERYBODY)  # as in a causal model: hosts look at themselves and at those before them
 SECONDS = 10
+BIG = np.ones(1 << 20, np.uint8)  # so that sockets do not hold all that nobody has fetched yet
 
 
 @contextlib.contextmanager
@@ -29,6 +30,14 @@ def joined(hosts=3):
             yield found, pool
         finally:
             list(pool.map(lambda one: one.close(), found))
+
+
+def far_ahead(one, pool):
+    """A host that cannot go on, since nobody fetches what it has sent."""
+    runs = pool.submit(lambda: [one.exchange(BIG, BACK[:2, :2]) for _ in range(3 * streams.LAG)])
+    with pytest.raises(NotYet):
+        runs.result(timeout=1.0)
+    return runs
 
 
 def packet(host, size=5, number=0):
@@ -61,10 +70,7 @@ def test_gathers_of_different_numbers_may_come_in_any_order():
 
 def test_who_is_far_ahead_of_a_host_that_dies_can_still_leave():
     with joined(2) as (found, pool):
-        big = np.zeros(1 << 20, np.uint8)
-        runs = pool.submit(lambda: [found[0].exchange(big, BACK[:2, :2]) for _ in range(3 * streams.LAG)])
-        with pytest.raises(NotYet):
-            runs.result(timeout=0.5)
+        runs = far_ahead(found[0], pool)
         found[1].close()
         with pytest.raises(ConnectionError, match="Host 1 is gone"):
             runs.result(SECONDS)
@@ -73,12 +79,11 @@ def test_who_is_far_ahead_of_a_host_that_dies_can_still_leave():
 
 def test_what_is_left_is_sent_before_a_host_leaves():
     with joined(2) as (found, pool):
-        big = np.ones(1 << 20, np.uint8)
         for _ in range(20):
-            found[0].exchange(big, BACK[:2, :2])
+            found[0].exchange(BIG, BACK[:2, :2])
         left = pool.submit(found[0].close)
         for _ in range(20):
-            assert found[1].exchange(big, BACK[:2, :2])[0].all()
+            assert found[1].exchange(BIG, BACK[:2, :2])[0].all()
         left.result(SECONDS)
 
 
@@ -105,14 +110,10 @@ def test_who_looks_at_nobody_runs_ahead_and_gets_zeros():
 
 
 def test_a_host_is_only_so_far_ahead():
-    """A megabyte at a time, so that not the sockets hold what nobody has fetched yet."""
     with joined(2) as (found, pool):
-        big = np.zeros(1 << 20, np.uint8)
-        runs = pool.submit(lambda: [found[0].exchange(big, BACK[:2, :2]) for _ in range(3 * streams.LAG)])
-        with pytest.raises(NotYet):
-            runs.result(timeout=1.0)
+        runs = far_ahead(found[0], pool)
         for _ in range(3 * streams.LAG):
-            found[1].exchange(big, BACK[:2, :2])
+            found[1].exchange(BIG, BACK[:2, :2])
         runs.result(SECONDS)
 
 

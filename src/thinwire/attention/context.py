@@ -123,10 +123,8 @@ class RemoteAttention:
         self.layout, self.queries, self.q_WHd, self.position_W, self.me = layout, queries, q_WHd, position_W, me
         self.scale, self.causal = scale, causal
         self.key_tiles = tiles(layout)
-        first = lambda rows, cuts: [[row[a:b].min() for a, b in cuts] for row in rows]
-        last = lambda rows, cuts: [[_last(row[a:b]) for a, b in cuts] for row in rows]
-        self.first_NB = np.asarray(first(layout.positions_NR, self.key_tiles), np.int32)
-        self.last_NB = np.asarray(last(queries.positions_NW, queries.tiles), np.int32)
+        meet = [pairs_of(layout, queries, tile, key, causal)[1] for tile in queries.tiles for key in self.key_tiles]
+        self.meet_NN = np.logical_or.reduce(meet)
 
     def if_needed(self, other, rows: Callable[[], Array]) -> Array:
         """``rows()`` where device ``other`` is this one or has a visible key, else zeros."""
@@ -134,8 +132,8 @@ class RemoteAttention:
         return or_zeros(needed, rows)
 
     def _visible(self, other):
-        """Whether any of device ``other``'s keys is visible to any own query."""
-        return jnp.asarray(self.first_NB)[other].min() <= jnp.asarray(self.last_NB)[self.me].max()
+        """Whether it is another device, any of whose keys is visible to any own query."""
+        return jnp.asarray(self.meet_NN)[self.me, other]
 
     @jax.named_scope("attend_others")
     def add(
@@ -152,24 +150,23 @@ class RemoteAttention:
         other_R = jnp.asarray(self.layout.positions_NR)[other]
         if here_R is not None:
             other_R = jnp.where(here_R, other_R, PAD)
-        not_me = other != self.me
 
         def with_rows(parts: list[Partial]) -> list[Partial]:
             k_RKd, v_RKd = rows()
             return [
                 functools.reduce(
                     lambda part, key_tile: self._pair(part, tile, key_tile, other, other_R, k_RKd, v_RKd),
-                    enumerate(self.key_tiles),
+                    self.key_tiles,
                     part,
                 )
-                for part, tile in zip(parts, enumerate(self.queries.tiles), strict=True)
+                for part, tile in zip(parts, self.queries.tiles, strict=True)
             ]
 
-        any_visible = not_me & self._visible(other) if self.causal else not_me
-        return lax.cond(any_visible, with_rows, lambda parts: parts, parts)
+        return lax.cond(self._visible(other), with_rows, lambda parts: parts, parts)
 
     def _pair(self, part, tile, key_tile, other, other_R, k_RKd, v_RKd):
-        (i, (a, b)), (j, (s, e)) = tile, key_tile
+        (a, b), (s, e) = tile, key_tile
+        counts, meet_NN = pairs_of(self.layout, self.queries, tile, key_tile, self.causal)
 
         def of_rows(mine, theirs):
             (q_THd, position_T), (k_SKd, v_SKd, position_S) = mine, theirs
@@ -181,13 +178,11 @@ class RemoteAttention:
 
         def attend(part):
             mine, theirs = (self.q_WHd[a:b], self.position_W[a:b]), (k_RKd[s:e], v_RKd[s:e], other_R[s:e])
-            counts, meet_NN = pairs_of(self.layout, self.queries, (a, b), (s, e), self.causal)
             return merge(part, each_pair(*counts, other, meet_NN, of_rows, mine, theirs))
 
         if not self.causal or len(self.key_tiles) == len(self.queries.tiles) == 1:
             return attend(part)  # the question was asked outside already
-        seen = jnp.asarray(self.first_NB)[other, j] <= jnp.asarray(self.last_NB)[self.me, i]
-        return lax.cond(seen, attend, lambda part: part, part)
+        return lax.cond(jnp.asarray(meet_NN)[self.me, other], attend, lambda part: part, part)
 
     def _held(self, position_S):
         """Which of these positions this device holds exactly itself."""

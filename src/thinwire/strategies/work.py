@@ -1,6 +1,7 @@
 """What a device does in a pass, counted: rows through matrices, pairs of attention, rows coded and decoded."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import Literal
 
@@ -10,7 +11,7 @@ from thinwire.attention.context import CAUSAL_TILE, MOST_TILES, keys_of, pairs_o
 from thinwire.branches import meeting
 from thinwire.codecs.base import Codec
 from thinwire.dims import ModelDims
-from thinwire.layout import PAD, contiguous
+from thinwire.layout import contiguous
 from thinwire.strategies.base import Setting, Strategy, Traffic
 from thinwire.strategies.heads import HeadPlan, deal
 from thinwire.strategies.sequence import Sequence
@@ -124,22 +125,18 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
     width = work.positions_NW.shape[1]
     rows = work.worked_rows(n)
     here = [tile for tile in work.tiles if tile[0] + layout.shared < work.counts_N[n]]
-    keys = tiles(layout)
-    first = lambda m, tile: layout.positions_NR[m, slice(*tile)].min()
-    last = lambda tile: _last(work.positions_NW[n, slice(*tile)])
-    others = [m for m in range(layout.devices) if m != n]
-    seen = [m for m in others if any(first(m, key) <= last(tile) for key in keys for tile in work.tiles)]
+    seen = np.flatnonzero(work.looks(dims.causal)[n]).tolist()
     if strategy.alone:
         pairs, seen = _own_pairs(here, dims.causal, rows), []
     elif dims.causal:
-        visible = [(m, a, b) for m in seen for a in work.tiles for b in keys if first(m, b) <= last(a)]
         pairs = _own_pairs(here, True, int(work.counts_N[n]) - layout.shared) + width * layout.shared
         queries = work.queries(True)
-        for m, a, b in visible:
-            (mine, theirs), meet_NN = pairs_of(layout, queries, a, b, True)
-            pairs += mine.worked(n) * meeting(mine, theirs, meet_NN).worked(m)
+        for tile, key_tile in itertools.product(work.tiles, tiles(layout)):
+            (mine, theirs), meet_NN = pairs_of(layout, queries, tile, key_tile, True)
+            theirs = meeting(mine, theirs, meet_NN)
+            pairs += sum(mine.worked(n) * theirs.worked(m) for m in np.flatnonzero(meet_NN[n]).tolist())
     else:
-        seen, pairs = others, rows * layout.tokens
+        pairs = rows * layout.tokens
     coding = ()
     if layout.devices > 1 and strategy.codec.sends:
         kinds = ("own" if strategy.codec.predicts else "encode", "decode")
@@ -167,8 +164,3 @@ def _own_pairs(bounds: Iterable[tuple[int, int]], causal: bool, keys: int) -> in
 
 def _length(tile: tuple[int, int]) -> int:
     return tile[1] - tile[0]
-
-
-def _last(positions: np.ndarray) -> int:
-    real = positions[positions < PAD]
-    return int(real.max()) if real.size else -1
