@@ -9,17 +9,16 @@ programs of a part are timed in turns.
 """
 
 import argparse
-import contextlib
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thinwire.benchmark.growth import codec_rows, pass_rows, strategy_on
 from thinwire.benchmark.pieces import TIMED
 from thinwire.cli import console, inputs, main, resume
 from thinwire.cli.bench import numbers
+from thinwire.cli.cores import on_cores
 from thinwire.codecs import GroupedVQ
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
@@ -199,26 +198,6 @@ def read_done(path: str | None, document: Mapping[str, Any]) -> dict[str, Any]:
         ThinwireError: there is no file, it is none of this job's, or its settings were others.
     """
     return resume.read_earlier(path, JOB, lambda old: {part: list(old[part]) for part in PARTS}, document, SETTINGS)
-
-
-@contextlib.contextmanager
-def on_cores(count: int) -> Iterator[int]:
-    """Runs on so many of the cores, where the system allows to choose; how many it is.
-
-    Raises:
-        ThinwireError: there are not so many.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        yield os.cpu_count() or 1
-        return
-    before = sorted(os.sched_getaffinity(0))
-    if not 1 <= count <= len(before):
-        raise ThinwireError(f"--cores is {count}; this machine has 1 to {len(before)} of them.")
-    os.sched_setaffinity(0, before[:count])  # JAX counts them when it makes its first array
-    try:
-        yield count
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def whole(name: str, value: float) -> int:
