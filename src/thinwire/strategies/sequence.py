@@ -166,9 +166,11 @@ class Sequence(Strategy):
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
     def looks(self, setting: Setting) -> Bool[np.ndarray, "N N"]:
-        """Whether the first device needs the second one's payloads, now or in a cache."""
-        all_kept = setting.keep_cache in ("seen", "codes")
-        return self.work(setting).looks(setting.dims.causal and not all_kept)
+        """Whether the first device needs the second one's payloads.
+
+        Nor does a cache need any others: it is the last token's device that goes on, which sees all tokens anyway.
+        """
+        return self.work(setting).looks(setting.dims.causal)
 
     def others(self, scope: LayerScope, gathered_N):
         """The other devices, the next one first and so on round the circle, and their payloads."""
@@ -288,7 +290,7 @@ class Sequence(Strategy):
         return self.own_payloads(scope, call) if self.codec.sends and not scope.first else []
 
     def if_heard(self, scope: LayerScope, function):
-        """``function()``; zeros on a device whose rows nobody sees, now or in a cache."""
+        """``function()``; zeros on a device whose rows nobody sees."""
         heard_N = self.looks(scope.setting).any(axis=0)
         if heard_N.all():
             return function()
