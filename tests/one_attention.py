@@ -45,7 +45,10 @@ def program(spec, devices, split, causal):
         position_R = strategy.positions(setting)
         rows = jnp.minimum(position_R, T - 1)
         scope = LayerScope(setting, {"kv": params}, {}, ())
-        call = AttentionCall(position_R, q_TD[rows], {"kv": kv_TE[rows]}, keys_values, turn, d**-0.5, causal)
+        q_RHd = q_TD[rows]
+        sites = {"norm": q_RHd.reshape(len(rows), -1), "kv": kv_TE[rows]}
+        queries = lambda q_RD: q_RD.reshape(q_RHd.shape)
+        call = AttentionCall(position_R, queries, sites, keys_values, turn, d**-0.5, causal)
         return strategy.output(setting, strategy.attend(scope, call))
 
     run = jax.jit(spmd(local, devices, (False, False, False)))

@@ -48,11 +48,11 @@ def runs(count: int):
 
 
 def streamed(count: int):
-    """The same for gathers that go through connections of their own; zigzag devices look at some of what is later."""
+    """The same for packets that go through connections of their own; zigzag devices look at some of what is later."""
     uneven = tuple(float(n + 1) for n in range(count))
-    vq = [("sequence:vq:groups=6:size=16", uneven)]
-    more = ("sequence:means:length=2:layout=zigzag", None)
-    return vq if count > 2 else [*vq, ("sequence:pvq:groups=6:size=16", None), more]
+    all_ways = [("sequence:vq:groups=6:size=16", uneven), ("ring:int8", None), ("tensor:float32", None)]
+    more = [("sequence:pvq:groups=6:size=16", None), ("sequence:means:length=2:layout=zigzag", None)]
+    return all_ways if count > 2 else [*all_ways, *more, ("ring:bfloat16:chunks=2", uneven)]
 
 
 def generated(count: int, mesh) -> dict[str, list[int]]:

@@ -42,7 +42,7 @@ def test_all_gather_ring_and_halo_move_whole_payloads(devices):
     def all_three(codes, step):
         payload = {"codes": codes, "step": step}
         before, after = collectives.halo(payload, "kv")
-        return collectives.all_gather(payload, "kv"), collectives.ring_shift(payload, "kv"), before, after
+        return collectives.all_gather(payload, "kv"), collectives.start_ring_shift(payload, "kv").wait(), before, after
 
     gathered, shifted, before, after = both(all_three, devices, codes, steps)
     for name, sent in (("codes", codes), ("step", steps)):
@@ -116,7 +116,7 @@ def test_ledger_counts_every_message(devices):
         payload = {"codes": codes, "step": step}
         collectives.all_gather(payload, "a")
         with ledger.repeated(3):
-            collectives.ring_shift(payload, "b")
+            collectives.start_ring_shift(payload, "b").wait()
         collectives.halo(payload, "c")
         return collectives.reduce_scatter(step.astype(jnp.float32).reshape(2, 3), Float("float16"), {}, "d")
 
@@ -135,6 +135,8 @@ def test_ledger_counts_every_message(devices):
 def test_nothing_is_recorded_outside():
     with ledger.recording() as record:
         pass
-    jax.jit(spmd(lambda x: collectives.ring_shift({"x": x}, "kv"), 2, (True,))).lower(np.zeros((2, 3), np.float32))
+    jax.jit(spmd(lambda x: collectives.start_ring_shift({"x": x}, "kv").wait(), 2, (True,))).lower(
+        np.zeros((2, 3), np.float32)
+    )
     assert record.entries == []
     assert record.bytes_by_device() == ()

@@ -85,12 +85,12 @@ def attention_call(
 
     def of_rows(x_TD):
         h_TD = normalise(x_TD)
-        return h_TD, project(h_TD, "q"), jnp.concatenate(keys_values("norm", h_TD), axis=1).reshape(len(h_TD), -1)
+        return h_TD, jnp.concatenate(keys_values("norm", h_TD), axis=1).reshape(len(h_TD), -1)
 
-    h_TD, q_THd, kv_TE = strategy.each_row(scope, of_rows, x_TD)
+    h_TD, kv_TE = strategy.each_row(scope, of_rows, x_TD)
     return AttentionCall(
         position_T=position_T,
-        q_THd=q_THd,
+        queries=lambda h_TD: strategy.each_row(scope, lambda h_TD: project(h_TD, "q"), h_TD),
         sites={"x": x_TD, "norm": h_TD, "kv": kv_TE},
         keys_values=keys_values,
         rotate=lambda x, position: x,  # positions were added before layer 0

@@ -109,7 +109,7 @@ def _attention_call(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy
     def of_rows(x_TD):
         h_TD = _rms_norm(x_TD, w["attn_norm"], config.norm_eps)
         kv_TKd = jnp.concatenate(keys_values("norm", h_TD), axis=1)
-        return h_TD, split_heads(h_TD, w["wq"]), kv_TKd.reshape(len(h_TD), -1)
+        return h_TD, kv_TKd.reshape(len(h_TD), -1)
 
     def keys_values(site, rows):
         if site == "kv":
@@ -118,10 +118,10 @@ def _attention_call(w, config: LlamaConfig, x_TD, position_T, strategy: Strategy
         normed = _rms_norm(rows, w["attn_norm"], config.norm_eps) if site == "x" else rows
         return split_heads(normed, w["wk"]), split_heads(normed, w["wv"])
 
-    h_TD, q_THd, kv_TE = strategy.each_row(scope, of_rows, x_TD)
+    h_TD, kv_TE = strategy.each_row(scope, of_rows, x_TD)
     return AttentionCall(
         position_T=position_T,
-        q_THd=q_THd,
+        queries=lambda h_TD: strategy.each_row(scope, lambda h_TD: split_heads(h_TD, w["wq"]), h_TD),
         sites={"x": x_TD, "norm": h_TD, "kv": kv_TE},
         keys_values=keys_values,
         rotate=lambda x, position: _rotate(x, position, config),

@@ -14,15 +14,16 @@ from thinwire.wire import collectives
 
 
 @jax.named_scope("attend")
-def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, gathered_N):
+def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, gather: collectives.Travelling):
     """Attends to own and shared rows exactly and to the other devices' as ``strategy`` decodes their payloads.
 
     Scores of all keys go through one softmax, so that nothing has to be merged, and masked only where codes got lost.
     Keys have no order there: own rows come first, then those of the next device and so on round the circle; rows that
-    only pad are left out. ``mine`` is what is wanted later of the own payloads.
+    only pad are left out. ``mine`` is what is wanted later of the own payloads. Queries are computed while payloads
+    travel.
     """
     layout, me = scope.setting.layout, collectives.device_index()
-    others, payloads_O = strategy.others(scope, gathered_N)
+    others, payloads_O = strategy.others(scope, gather.wait(call.q_THd))
     here_OR = jax.vmap(lambda other: strategy.here(scope, other))(others)
     undecoded = attend_undecoded(strategy, scope, call, payloads_O, others) if here_OR is None else None
     if undecoded is not None:

@@ -1,6 +1,7 @@
 """Ring attention over coded payloads: they travel from neighbour to neighbour while the last ones are attended to."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -37,18 +38,21 @@ class Ring(Sequence):
             return super().attend(scope, call)
         count, me = scope.setting.layout.devices, collectives.device_index()
         own, mine = self.coded(scope, call)
-        shift = lambda payloads: [collectives.ring_shift(payload, self.coded_site(scope)) for payload in payloads]
+        shift = lambda payloads: [collectives.start_ring_shift(one, self.coded_site(scope)) for one in payloads]
 
-        # Each hop sends on what has come before it attends to it, so that the two can overlap.
-        incoming = shift(own) if count > 1 else own
+        # Each hop sends on what has come before it attends to it, so that the two overlap.
+        coming = shift(own) if count > 1 else []
+        call = functools.reduce(lambda call, one: self.meanwhile(one, call), coming, call)
         remote, parts, shared_out = self.begin(scope, call)
+        incoming = [one.wait(parts) for one in coming]
         kept = [jax.tree.map(lambda x: x[None][:0], mine)]
 
         def hop(carry, step):
             incoming, parts = carry
             onward = shift(incoming)
+            incoming = functools.reduce(lambda payloads, one: one.meanwhile(payloads), onward, incoming)
             parts, seen = self.absorb(scope, call, remote, parts, incoming, (me - step) % count)
-            return (onward, parts), seen
+            return ([one.wait(parts) for one in onward], parts), seen
 
         if count > 2:
             with ledger.repeated(count - 2):

@@ -151,11 +151,12 @@ class Sequence(Strategy):
                 emit_cache(self, scope, call, {"payloads": []})
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
         own, mine = self.coded(scope, call)
-        gathered_N = collectives.all_gather_parts(own, self.coded_site(scope), self.looks(scope.setting))
+        gather = collectives.start_all_gather_parts(own, self.coded_site(scope), self.looks(scope.setting))
+        call = self.meanwhile(gather, call)
         if not call.causal:
-            return attend_everywhere(self, scope, call, mine, gathered_N)
+            return attend_everywhere(self, scope, call, mine, gather)
         remote, parts, shared_out = self.begin(scope, call)
-        others, payloads_O = self.others(scope, gathered_N)
+        others, payloads_O = self.others(scope, gather.wait(parts))
 
         def from_device(parts, given):
             other, payloads = given
@@ -171,6 +172,10 @@ class Sequence(Strategy):
         Nor does a cache need any others: it is the last token's device that goes on, which sees all tokens anyway.
         """
         return self.work(setting).looks(setting.dims.causal)
+
+    def meanwhile(self, travelling: collectives.Travelling, call: AttentionCall) -> AttentionCall:
+        """The same with queries that are computed while payloads travel."""
+        return dataclasses.replace(call, sites={**call.sites, "norm": travelling.meanwhile(call.sites["norm"])})
 
     def others(self, scope: LayerScope, gathered_N):
         """The other devices, the next one first and so on round the circle, and their payloads."""

@@ -4,23 +4,26 @@ Notation as in the einsum strings of the docstrings: ``[X]`` is a payload of X o
 """
 
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental import io_callback
 from jaxtyping import Array, Bool, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Payload
 from thinwire.wire import ledger, message
 from thinwire.wire.silence import place_alone, silent
 from thinwire.wire.spmd import AXIS, is_virtual
-from thinwire.wire.streams import Streams, next_gather, used
+from thinwire.wire.streams import Streams, used
+from thinwire.wire.underway import Underway, dealt, gathered, handed_on
 
 # Of a packet between two hosts: shorter pieces wait longer than they travel, with longer ones hosts fall out of step.
 PIECE_BYTES = 1 << 15
 MOST_PIECES = 32
+P = TypeVar("P")
+Q = TypeVar("Q")
 
 
 def device_index() -> jax.Array:
@@ -35,8 +38,33 @@ def device_count() -> int:
     return lax.axis_size(AXIS) if alone is None else alone[1]
 
 
+class Travelling(Generic[P]):
+    """Payloads that are on their way, so that a device can work meanwhile: the second half of a collective.
+
+    Between hosts joined by ``streams`` nothing waits for them before ``wait``; elsewhere XLA sees to it.
+    """
+
+    def __init__(self, packets: Array | Underway, payload_of: Callable[[Array], P]):
+        self._packets, self._payload_of = packets, payload_of
+
+    def meanwhile(self, tree: Any) -> Any:
+        """The arrays of the tree, for what is to be computed while the payloads travel."""
+        return self._packets.meanwhile(tree) if isinstance(self._packets, Underway) else tree
+
+    @jax.named_scope("exchange")
+    def wait(self, after: Any = ()) -> P:
+        """What has come; the arrays of ``after`` are to be computed before."""
+        return self._payload_of(self._packets.wait(after) if isinstance(self._packets, Underway) else self._packets)
+
+    def then(self, function: Callable[[P], Q]) -> "Travelling[Q]":
+        """What ``function`` makes of the payloads, on its way."""
+        return Travelling(self._packets, lambda packets: function(self._payload_of(packets)))
+
+
 @jax.named_scope("exchange")
-def all_gather(payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | None = None) -> Payload:
+def start_all_gather(
+    payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | None = None
+) -> Travelling[Payload]:
     """``[R/n] -> N [R/n]``: every device gets every device's payload, in order, as a leading axis.
 
     Args:
@@ -47,32 +75,38 @@ def all_gather(payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | 
     """
     packet = message.join(payload)
     count = device_count()
-    streams = None if is_virtual() else used()
+    streams = _between_hosts()
     if looks_NN is None or streams is None:
         looks_NN = np.ones((count, count), bool)
     receivers = tuple(int(n) for n in (looks_NN & ~np.eye(count, dtype=bool)).sum(axis=0))
     ledger.record(site, "all_gather", tuple(message.size_bytes(packet) * n for n in receivers), receivers)
     if silent():
-        gathered = jnp.stack([packet] * count)
+        packets = jnp.stack([packet] * count)
     else:
-        gathered = _streamed(streams, packet, looks_NN) if streams else _gathered(packet, count)
-    return jax.vmap(lambda one: message.part(one, payload))(gathered)
+        packets = gathered(streams, packet, looks_NN) if streams else _gathered(packet, count)
+    return Travelling(packets, jax.vmap(lambda one: message.part(one, payload)))
 
 
-def all_gather_parts(payloads: list[Payload], site: str, looks_NN: Bool[np.ndarray, "N N"] | None) -> list[Payload]:
-    """``all_gather`` of several payloads in one message; nothing is sent where there is none."""
+def all_gather(payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | None = None) -> Payload:
+    """``start_all_gather``, and waits."""
+    return start_all_gather(payload, site, looks_NN).wait()
+
+
+def start_all_gather_parts(
+    payloads: list[Payload], site: str, looks_NN: Bool[np.ndarray, "N N"] | None
+) -> Travelling[list[Payload]]:
+    """``start_all_gather`` of several payloads in one message; nothing is sent where there is none."""
     if not payloads:
-        return []
+        return Travelling(jnp.zeros(0), lambda nothing: [])
     together = {f"{n}/{name}": values for n, payload in enumerate(payloads) for name, values in payload.items()}
-    gathered = all_gather(together, site, looks_NN)
-    return [{name: gathered[f"{n}/{name}"] for name in payload} for n, payload in enumerate(payloads)]
+    travelling = start_all_gather(together, site, looks_NN)
+    parts = lambda found: [{name: found[f"{n}/{name}"] for name in payload} for n, payload in enumerate(payloads)]
+    return travelling.then(parts)
 
 
-def _streamed(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> Array:
-    """The same through connections of our own: whoever looks at nobody else's payload goes on at once."""
-    like = jax.ShapeDtypeStruct((streams.hosts, *packet.shape), packet.dtype)
-    gather = next_gather()
-    return io_callback(lambda packet: streams.exchange(np.asarray(packet), looks_NN, gather), like, packet)
+def _between_hosts() -> Streams | None:
+    """The connections through which packets go, if they do not go through XLA's collectives."""
+    return None if is_virtual() else used()
 
 
 def _gathered(packet: Array, count: int) -> Array:
@@ -91,12 +125,17 @@ def _gathered(packet: Array, count: int) -> Array:
 
 
 @jax.named_scope("exchange")
-def ring_shift(payload: Payload, site: str) -> Payload:
+def start_ring_shift(payload: Payload, site: str) -> Travelling[Payload]:
     """``[R/n] -> [R/(n−1)]``: every device hands its payload to the next and gets the previous one's."""
     packet = message.join(payload)
     count = device_count()
+    streams = _between_hosts()
     _record(site, "ring_shift", message.size_bytes(packet), 1)
-    return message.part(_shift(packet, [(n, (n + 1) % count) for n in range(count)]), payload)
+    if streams and not silent():
+        packets = handed_on(streams, packet)
+    else:
+        packets = _shift(packet, [(n, (n + 1) % count) for n in range(count)])
+    return Travelling(packets, lambda packet: message.part(packet, payload))
 
 
 @jax.named_scope("exchange")
@@ -157,7 +196,13 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     count = device_count()
     _record(site, "all_to_all", message.size_bytes(packet_N) // count * (count - 1), count - 1)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), payload_N)
-    received = packet_N if silent() else lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
+    streams = _between_hosts()
+    if silent():
+        received = packet_N
+    elif streams:
+        received = dealt(streams, packet_N).wait()
+    else:
+        received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
     unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)
     return jax.vmap(unpack)(received)
 

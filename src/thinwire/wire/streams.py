@@ -17,38 +17,37 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import numpy as np
-from jaxtyping import Bool, Shaped
 
 from thinwire.errors import ThinwireError
 
 LAG = 64  # packets that a host may be ahead of another one
 KEY_BYTES = 32
 MOST_BYTES = 1 << 30  # of a packet
-_HEAD = struct.Struct("<IQ")  # which gather of its program a packet belongs to, and its bytes
+_HEAD = struct.Struct("<IQ")  # which exchange of its program a packet belongs to, and its bytes
 _GREETING = struct.Struct(f"<{KEY_BYTES}sI")  # the key, and which host greets
 _GREETING_S = _LAST_WORDS_S = 10.0
 
 _open: "Streams | None" = None
-# The streams that what is being traced uses, and the number of its next gather.
+# The streams that what is being traced uses, and the number of its next exchange.
 _used: contextvars.ContextVar["tuple[Streams, Iterator[int]] | None"] = contextvars.ContextVar("used", default=None)
 
 
 class _Inbox:
-    """Packets of one host that have come, in order for each gather; whoever asks for one waits for it."""
+    """Packets of one host that have come, in order for each exchange; whoever asks for one waits for it."""
 
     def __init__(self):
         self._changed = threading.Condition()
         self._came: dict[int, collections.deque[bytes]] = collections.defaultdict(collections.deque)
         self._failure: Exception | None = None
 
-    def put(self, gather: int, packet: bytes) -> None:
+    def put(self, exchange: int, packet: bytes) -> None:
         """Keeps a packet; waits while LAG others have not been fetched."""
         with self._changed:
             self._changed.wait_for(lambda: self._failure or sum(map(len, self._came.values())) < LAG)
-            self._came[gather].append(packet)
+            self._came[exchange].append(packet)
             self._changed.notify_all()
 
     def fail(self, failure: Exception) -> None:
@@ -57,14 +56,14 @@ class _Inbox:
             self._failure = failure
             self._changed.notify_all()
 
-    def get(self, gather: int) -> bytes:
-        """The next packet of a gather; raises what has ended the connection."""
+    def get(self, exchange: int) -> bytes:
+        """The next packet of an exchange; raises what has ended the connection."""
         with self._changed:
-            self._changed.wait_for(lambda: self._came[gather] or self._failure)
-            if not self._came[gather]:
+            self._changed.wait_for(lambda: self._came[exchange] or self._failure)
+            if not self._came[exchange]:
                 assert self._failure is not None
                 raise self._failure
-            packet = self._came[gather].popleft()
+            packet = self._came[exchange].popleft()
             self._changed.notify_all()
             return packet
 
@@ -93,38 +92,34 @@ class Streams:
         for thread in self._threads:
             thread.start()
 
-    def exchange(
-        self, packet: Shaped[np.ndarray, "*X"], looks_NN: Bool[np.ndarray, "N N"], gather: int = 0
-    ) -> Shaped[np.ndarray, "N *X"]:
-        """Hands the packet to the hosts that look at it, and waits for those that this one looks at.
+    def send(self, packets: Mapping[int, bytes], exchange: int = 0) -> None:
+        """Hands every host its packet and goes on at once; waits only where a host is LAG packets behind.
 
         Args:
-            packet: of the same size on every host.
-            looks_NN: whether the first host looks at the second one's packet; the same on every host.
-            gather: which one of the program this is. Gathers of different numbers may come in any order.
-
-        Returns:
-            The hosts' packets in order; zeros of those that this one does not look at.
+            exchange: which one of the program this is. Those of different numbers may be waited for in any order.
 
         Raises:
-            ConnectionError: a host is gone, or sends something else.
+            ConnectionError: a host is gone.
         """
-        sent = np.ascontiguousarray(packet).tobytes()
-        for other in self._out:
-            if looks_NN[other, self.host]:
-                self._hand_on(other, (gather, sent))
-                self.sent_bytes += len(sent)
-        received = np.zeros((self.hosts, *packet.shape), packet.dtype)
-        received[self.host] = packet
-        for other, inbox in self._in.items():
-            if looks_NN[self.host, other]:
-                try:
-                    came = inbox.get(gather)
-                except Exception as failure:
-                    raise ConnectionError(f"Host {other} is gone: {failure}") from failure
-                if len(came) != len(sent):
-                    raise ConnectionError(f"Host {other} has sent {len(came)} bytes where {len(sent)} were expected.")
-                received[other] = np.frombuffer(came, packet.dtype).reshape(packet.shape)
+        for other, packet in packets.items():
+            self._hand_on(other, (exchange, packet))
+            self.sent_bytes += len(packet)
+
+    def receive(self, others: Iterable[int], size: int, exchange: int = 0) -> dict[int, bytes]:
+        """The next packet of each of these hosts, of ``size`` bytes; waits until they have come.
+
+        Raises:
+            ConnectionError: a host is gone, or has sent something else.
+        """
+        received = {}
+        for other in others:
+            try:
+                came = self._in[other].get(exchange)
+            except Exception as failure:
+                raise ConnectionError(f"Host {other} is gone: {failure}") from failure
+            if len(came) != size:
+                raise ConnectionError(f"Host {other} has sent {len(came)} bytes where {size} were expected.")
+            received[other] = came
         return received
 
     def close(self) -> None:
@@ -153,18 +148,18 @@ class Streams:
     def _write(self, other: int, connection: socket.socket) -> None:
         try:
             while (packet := self._out[other].get()) is not None:
-                gather, sent = packet
-                connection.sendall(_HEAD.pack(gather, len(sent)) + sent)
+                exchange, sent = packet
+                connection.sendall(_HEAD.pack(exchange, len(sent)) + sent)
         except OSError as error:
             self._lost[other] = error
 
     def _read(self, other: int, connection: socket.socket) -> None:
         try:
             while True:
-                gather, size = _HEAD.unpack(_exactly(connection, _HEAD.size))
+                exchange, size = _HEAD.unpack(_exactly(connection, _HEAD.size))
                 if size > MOST_BYTES:
                     raise ConnectionError(f"it announces a packet of {size} bytes, and {MOST_BYTES} is the most")
-                self._in[other].put(gather, _exactly(connection, size))
+                self._in[other].put(exchange, _exactly(connection, size))
         except Exception as error:  # whoever waits for a packet must hear of it, whatever it is
             self._in[other].fail(error)
 
@@ -286,9 +281,9 @@ def between(devices: int) -> Streams | None:
 
 @contextlib.contextmanager
 def streaming(streams: Streams | None) -> Iterator[None]:
-    """Gathers of one program, traced inside, go through these streams; None: through XLA's collectives.
+    """What one program, traced inside, sends goes through these streams; None: through XLA's collectives.
 
-    Each gather gets a number, the same on all hosts, since all trace the same program. Streams have no gradient.
+    Each exchange gets a number, the same on all hosts, since all trace the same program. Streams have no gradient.
     """
     token = _used.set(None if streams is None else (streams, itertools.count()))
     try:
@@ -303,8 +298,8 @@ def used() -> Streams | None:
     return found[0] if found else None
 
 
-def next_gather() -> int:
-    """The number of the gather that is being traced; only where streams are used."""
+def next_exchange() -> int:
+    """The number of the exchange that is being traced; only where streams are used."""
     found = _used.get()
     assert found is not None
     return next(found[1])

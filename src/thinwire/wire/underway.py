@@ -1,0 +1,112 @@
+"""Packets between hosts within a compiled program: sent at once, and waited for where they are needed."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import io_callback
+from jaxtyping import Array, Bool
+
+from thinwire.wire.streams import Streams, next_exchange
+
+_HAS_SENT = np.int32(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Underway:
+    """What one callback has sent, and what another one will receive.
+
+    XLA computes in any order what does not depend on each other, and its CPU backend drops barriers before it chooses
+    one. So what comes between the two is made to depend on the first, and the second on that.
+
+    Attributes:
+        own: this host's packet, or its packets.
+        sent: what the first callback gave back.
+        receive: what the second one does; it is given ``own`` and returns an array ``like`` this.
+    """
+
+    own: Array
+    sent: Array
+    receive: Callable[[Any], np.ndarray]
+    like: jax.ShapeDtypeStruct
+
+    def meanwhile(self, tree: Any) -> Any:
+        """The arrays of the tree; what is computed from these comes after the sending."""
+        return jax.tree.map(lambda x: jnp.where(self.sent == _HAS_SENT, x, jnp.zeros_like(x)), tree)
+
+    def wait(self, after: Any = ()) -> Array:
+        """What has come; the arrays of ``after`` are computed before it is waited for."""
+        corners = [x[(0,) * x.ndim] for x in jax.tree.leaves(after) if x.size]
+        return io_callback(lambda own, *_: self.receive(own), self.like, self.own, self.sent, *corners)
+
+
+def gathered(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> Underway:
+    """``X -> N X``: the packets of the hosts that this one looks at, and its own, in order; zeros of the others."""
+    me = streams.host
+    lookers = [n for n in range(streams.hosts) if looks_NN[n, me] and n != me]
+    seen = [n for n in range(streams.hosts) if looks_NN[me, n] and n != me]
+
+    def outgoing(packet: np.ndarray) -> dict[int, bytes]:
+        raw = packet.tobytes()
+        return dict.fromkeys(lookers, raw)
+
+    def join(packet, came):
+        packet_NX = np.zeros((streams.hosts, *packet.shape), packet.dtype)
+        packet_NX[me] = packet
+        for other, values in came.items():
+            packet_NX[other] = values
+        return packet_NX
+
+    return _under_way(streams, packet, packet.shape, outgoing, seen, join, (streams.hosts, *packet.shape))
+
+
+def dealt(streams: Streams, packet_NX: Array) -> Underway:
+    """``N X -> N X``: what every host has for this one, in order."""
+    me = streams.host
+    others = [n for n in range(streams.hosts) if n != me]
+
+    def join(packet_NX, came):
+        packet_NX = packet_NX.copy()
+        for other, values in came.items():
+            packet_NX[other] = values
+        return packet_NX
+
+    outgoing = lambda packet_NX: {n: packet_NX[n].tobytes() for n in others}
+    return _under_way(streams, packet_NX, packet_NX.shape[1:], outgoing, others, join, packet_NX.shape)
+
+
+def handed_on(streams: Streams, packet: Array) -> Underway:
+    """``X -> X``: the packet of the host before this one, whose own goes to the one behind it, round the circle."""
+    before, behind = (streams.host - 1) % streams.hosts, (streams.host + 1) % streams.hosts
+    outgoing = lambda packet: {behind: packet.tobytes()}
+    return _under_way(streams, packet, packet.shape, outgoing, [before], lambda _, came: came[before], packet.shape)
+
+
+def _under_way(
+    streams: Streams,
+    own: Array,
+    piece: tuple[int, ...],
+    outgoing: Callable[[np.ndarray], Mapping[int, bytes]],
+    senders: list[int],
+    join: Callable[[np.ndarray, Mapping[int, np.ndarray]], np.ndarray],
+    shape: tuple[int, ...],
+) -> Underway:
+    """Sends ``outgoing`` of the own packets; receives a ``piece`` of each sender, and joins them with the own ones."""
+    number, dtype = next_exchange(), own.dtype
+    size = math.prod(piece) * dtype.itemsize
+
+    def send(own):
+        streams.send(outgoing(np.asarray(own)), number)
+        return _HAS_SENT
+
+    def receive(own):
+        came = streams.receive(senders, size, number)
+        return join(np.asarray(own), {n: np.frombuffer(raw, dtype).reshape(piece) for n, raw in came.items()})
+
+    return Underway(
+        own, io_callback(send, jax.ShapeDtypeStruct((), np.int32), own), receive, jax.ShapeDtypeStruct(shape, dtype)
+    )

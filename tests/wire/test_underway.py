@@ -1,0 +1,90 @@
+"""What XLA is told to do between sending and receiving, on hosts that are threads with a virtual device each."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from joined_hosts import SECONDS, joined
+from thinwire.wire import underway
+from thinwire.wire.streams import streaming
+
+HOSTS = 3
+EVERYBODY = np.ones((HOSTS, HOSTS), bool)
+
+
+def everywhere(found, pool, function, *arrays_NX):
+    """``function(host's streams, host's arrays)``, compiled, on every host at once."""
+
+    def on_host(one):
+        own = jax.device_put([x_NX[one.host] for x_NX in arrays_NX], jax.devices()[one.host])
+        with streaming(one):
+            return np.asarray(jax.jit(functools.partial(function, one))(*own))
+
+    return [run.result(SECONDS) for run in [pool.submit(on_host, one) for one in found]]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_gathered_dealt_and_handed_on(dtype):
+    mine_NX = np.arange(HOSTS * 6).astype(dtype).reshape(HOSTS, 2, 3)
+    mine_NNX = np.stack([mine_NX + 20 * n for n in range(HOSTS)]).astype(dtype)
+    with joined(HOSTS) as (found, pool):
+        run = functools.partial(everywhere, found, pool)
+        for seen in run(lambda one, x: underway.gathered(one, x, EVERYBODY).wait(), mine_NX):
+            assert seen.dtype == dtype
+            np.testing.assert_array_equal(seen, mine_NX)
+        for host, seen in enumerate(run(lambda one, x: underway.dealt(one, x).wait(), mine_NNX)):
+            assert seen.dtype == dtype
+            np.testing.assert_array_equal(seen, mine_NNX[:, host])
+        for host, seen in enumerate(run(lambda one, x: underway.handed_on(one, x).wait(), mine_NX)):
+            assert seen.dtype == dtype
+            np.testing.assert_array_equal(seen, mine_NX[host - 1])
+
+
+def test_packets_that_nobody_looks_at_stay():
+    looks_NN = np.tril(EVERYBODY)
+    mine_NX = np.arange(HOSTS * 5, dtype=np.float32).reshape(HOSTS, 5) + 1
+    with joined(HOSTS) as (found, pool):
+        gathered = everywhere(found, pool, lambda one, x: underway.gathered(one, x, looks_NN).wait(), mine_NX)
+        for host, seen in enumerate(gathered):
+            np.testing.assert_array_equal(seen, np.where(looks_NN[host][:, None], mine_NX, 0))
+        assert [one.sent_bytes for one in found] == [2 * 20, 20, 0]
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_what_is_done_meanwhile_comes_between_sending_and_receiving(rounds, monkeypatch):
+    """Also in a loop: what every host does there is told by a callback, in the order in which it happens."""
+    seen = {n: [] for n in range(HOSTS)}
+
+    def note(one, what, x):
+        def tell(x):
+            seen[one.host].append(what)
+            return x
+
+        return jax.pure_callback(tell, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    def work(one, x):
+        def once(x, _):
+            travelling = underway.handed_on(one, note(one, "before", x))
+            done = note(one, "meanwhile", travelling.meanwhile(x) * 2)
+            return note(one, "after", travelling.wait(done)) + done, None
+
+        return jax.lax.scan(once, x, None, length=rounds)[0]
+
+    x_NX = np.arange(HOSTS * 2, dtype=np.float32).reshape(HOSTS, 2)
+    with joined(HOSTS) as (found, pool):
+        for one in found:
+            one.send = functools.partial(_noted, seen[one.host], "sent", one.send)
+            one.receive = functools.partial(_noted, seen[one.host], "received", one.receive)
+        results = everywhere(found, pool, work, x_NX)
+    for host in range(HOSTS):
+        assert seen[host] == ["before", "sent", "meanwhile", "received", "after"] * rounds
+    for _ in range(rounds):
+        x_NX = np.roll(x_NX, 1, axis=0) + 2 * x_NX
+    np.testing.assert_allclose(results, x_NX)
+
+
+def _noted(seen, what, function, *args):
+    seen.append(what)
+    return function(*args)
