@@ -85,6 +85,20 @@ def test_what_is_done_meanwhile_comes_between_sending_and_receiving(rounds, monk
     np.testing.assert_allclose(results, x_NX)
 
 
+def test_without_anything_to_do_there_is_one_callback():
+    x_X = jax.ShapeDtypeStruct((4,), np.float32)
+    with joined(2) as (found, _), streaming(found[0]):
+        callbacks = []
+        for work in (lambda way, x: x, lambda way, x: way.meanwhile(x)):
+
+            def exchanged(x, work=work):
+                way = underway.handed_on(found[0], x)
+                return way.wait(work(way, x))
+
+            callbacks.append(str(jax.make_jaxpr(exchanged)(x_X)).count("io_callback["))
+    assert callbacks == [1, 2]
+
+
 def _noted(seen, what, function, *args):
     seen.append(what)
     return function(*args)

@@ -152,11 +152,10 @@ class Sequence(Strategy):
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
         own, mine = self.coded(scope, call)
         gather = collectives.start_all_gather_parts(own, self.coded_site(scope), self.looks(scope.setting))
-        call = self.meanwhile(gather, call)
-        if not call.causal:
-            return attend_everywhere(self, scope, call, mine, gather)
+        if not call.causal:  # otherwise hosts are not in step, and those that wait do so for work, not for the wire
+            return attend_everywhere(self, scope, self.meanwhile(gather, call), mine, gather)
         remote, parts, shared_out = self.begin(scope, call)
-        others, payloads_O = self.others(scope, gather.wait(parts))
+        others, payloads_O = self.others(scope, gather.wait())
 
         def from_device(parts, given):
             other, payloads = given

@@ -1,6 +1,5 @@
-"""Packets between hosts within a compiled program: sent at once, and waited for where they are needed."""
+"""Packets between hosts within a compiled program: sent as soon as they can be, waited for where they are needed."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,32 +15,47 @@ from thinwire.wire.streams import Streams, next_exchange
 _HAS_SENT = np.int32(1)
 
 
-@dataclasses.dataclass(frozen=True)
 class Underway:
-    """What one callback has sent, and what another one will receive.
+    """An exchange in two halves, with work between them; in one, where there is none.
 
     XLA computes in any order what does not depend on each other, and its CPU backend drops barriers before it chooses
     one. So what comes between the two is made to depend on the first, and the second on that.
 
-    Attributes:
+    Args:
         own: this host's packet, or its packets.
-        sent: what the first callback gave back.
-        receive: what the second one does; it is given ``own`` and returns an array ``like`` this.
+        send: hands ``own`` over.
+        receive: is given ``own`` too, and returns an array ``like`` this.
     """
 
-    own: Array
-    sent: Array
-    receive: Callable[[Any], np.ndarray]
-    like: jax.ShapeDtypeStruct
+    def __init__(
+        self,
+        own: Array,
+        send: Callable[[np.ndarray], None],
+        receive: Callable[[np.ndarray], np.ndarray],
+        like: jax.ShapeDtypeStruct,
+    ):
+        self._own, self._send, self._receive, self._like = own, send, receive, like
+        self._sent: Array | None = None
 
     def meanwhile(self, tree: Any) -> Any:
         """The arrays of the tree; what is computed from these comes after the sending."""
-        return jax.tree.map(lambda x: jnp.where(self.sent == _HAS_SENT, x, jnp.zeros_like(x)), tree)
+        if self._sent is None:
+            self._sent = io_callback(self._first, jax.ShapeDtypeStruct((), np.int32), self._own)
+        return jax.tree.map(lambda x: jnp.where(self._sent == _HAS_SENT, x, jnp.zeros_like(x)), tree)
 
     def wait(self, after: Any = ()) -> Array:
         """What has come; the arrays of ``after`` are computed before it is waited for."""
+        if self._sent is None:  # a callback takes up to a millisecond, so one is better than two
+            return io_callback(lambda own: self._second(own, self._first(own)), self._like, self._own)
         corners = [x[(0,) * x.ndim] for x in jax.tree.leaves(after) if x.size]
-        return io_callback(lambda own, *_: self.receive(own), self.like, self.own, self.sent, *corners)
+        return io_callback(self._second, self._like, self._own, self._sent, *corners)
+
+    def _first(self, own: Any) -> np.int32:
+        self._send(np.asarray(own))
+        return _HAS_SENT
+
+    def _second(self, own: Any, *_: Any) -> np.ndarray:
+        return self._receive(np.asarray(own))
 
 
 def gathered(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> Underway:
@@ -98,15 +112,10 @@ def _under_way(
     """Sends ``outgoing`` of the own packets; receives a ``piece`` of each sender, and joins them with the own ones."""
     number, dtype = next_exchange(), own.dtype
     size = math.prod(piece) * dtype.itemsize
+    send = lambda own: streams.send(outgoing(own), number)
 
-    def send(own):
-        streams.send(outgoing(np.asarray(own)), number)
-        return _HAS_SENT
-
-    def receive(own):
+    def receive(own: np.ndarray) -> np.ndarray:
         came = streams.receive(senders, size, number)
-        return join(np.asarray(own), {n: np.frombuffer(raw, dtype).reshape(piece) for n, raw in came.items()})
+        return join(own, {n: np.frombuffer(raw, dtype).reshape(piece) for n, raw in came.items()})
 
-    return Underway(
-        own, io_callback(send, jax.ShapeDtypeStruct((), np.int32), own), receive, jax.ShapeDtypeStruct(shape, dtype)
-    )
+    return Underway(own, send, receive, jax.ShapeDtypeStruct(shape, dtype))
