@@ -41,8 +41,8 @@ def device_count() -> int:
 class Travelling(Generic[P]):
     """Payloads that are on their way, so that a device can work meanwhile: the second half of a collective.
 
-    Between hosts joined by ``streams`` they leave before what is computed of ``meanwhile``, or with ``wait`` where there
-    is nothing; elsewhere XLA sees to it.
+    Between hosts joined by ``streams`` they leave before what is computed of ``meanwhile``, or with ``wait`` where
+    there is nothing; elsewhere XLA sees to it.
     """
 
     def __init__(self, packets: Array | Underway, payload_of: Callable[[Array], P]):
