@@ -152,9 +152,10 @@ class Sequence(Strategy):
             return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
         own, mine = self.coded(scope, call)
         gather = collectives.start_all_gather_parts(own, self.coded_site(scope), self.looks(scope.setting))
-        if not call.causal:  # otherwise hosts are not in step, and those that wait do so for work, not for the wire
+        if not call.causal:
             return attend_everywhere(self, scope, self.meanwhile(gather, call), mine, gather)
         remote, parts, shared_out = self.begin(scope, call)
+        # Hosts of a causal model run ahead of each other, so codes have come already: one callback is cheaper than two.
         others, payloads_O = self.others(scope, gather.wait())
 
         def from_device(parts, given):
@@ -168,7 +169,7 @@ class Sequence(Strategy):
     def looks(self, setting: Setting) -> Bool[np.ndarray, "N N"]:
         """Whether the first device needs the second one's payloads.
 
-        Nor does a cache need any others: it is the last token's device that goes on, which sees all tokens anyway.
+        A cache needs no more of them: the device of the last token goes on from it, which sees all tokens anyway.
         """
         return self.work(setting).looks(setting.dims.causal)
 
