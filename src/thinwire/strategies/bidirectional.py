@@ -14,7 +14,7 @@ from thinwire.wire import collectives
 
 
 @jax.named_scope("attend")
-def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, gather: collectives.Travelling):
+def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, gather: collectives.AsyncCollective):
     """Attends to own and shared rows exactly and to the other devices' as ``strategy`` decodes their payloads.
 
     Scores of all keys go through one softmax, so that nothing has to be merged, and masked only where codes got lost.

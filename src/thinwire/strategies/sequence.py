@@ -173,9 +173,9 @@ class Sequence(Strategy):
         """
         return self.work(setting).looks(setting.dims.causal)
 
-    def meanwhile(self, travelling: collectives.Travelling, call: AttentionCall) -> AttentionCall:
+    def meanwhile(self, started: collectives.AsyncCollective, call: AttentionCall) -> AttentionCall:
         """The same with queries that are computed while payloads travel."""
-        return dataclasses.replace(call, sites={**call.sites, "norm": travelling.meanwhile(call.sites["norm"])})
+        return dataclasses.replace(call, sites={**call.sites, "norm": started.meanwhile(call.sites["norm"])})
 
     def others(self, scope: LayerScope, gathered_N):
         """The other devices, the next one first and so on round the circle, and their payloads."""

@@ -13,11 +13,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from thinwire.codecs.base import Codec, CodecParams, Payload
-from thinwire.wire import ledger, message
+from thinwire.wire import host_exchange, ledger, message
+from thinwire.wire.host_exchange import HostExchange
 from thinwire.wire.silence import place_alone, silent
 from thinwire.wire.spmd import AXIS, is_virtual
 from thinwire.wire.streams import Streams, used
-from thinwire.wire.underway import Underway, dealt, gathered, handed_on
 
 # Of a packet between two hosts: shorter pieces wait longer than they travel, with longer ones hosts fall out of step.
 PIECE_BYTES = 1 << 15
@@ -38,34 +38,35 @@ def device_count() -> int:
     return lax.axis_size(AXIS) if alone is None else alone[1]
 
 
-class Travelling(Generic[P]):
-    """Payloads that are on their way, so that a device can work meanwhile: the second half of a collective.
+class AsyncCollective(Generic[P]):
+    """A collective that has been started, and whose payloads are waited for where they are needed.
 
     Between hosts joined by ``streams`` they leave before what is computed of ``meanwhile``, or with ``wait`` where
     there is nothing; elsewhere XLA sees to it.
     """
 
-    def __init__(self, packets: Array | Underway, payload_of: Callable[[Array], P]):
+    def __init__(self, packets: Array | HostExchange, payload_of: Callable[[Array], P]):
         self._packets, self._payload_of = packets, payload_of
 
+    @jax.named_scope("exchange")
     def meanwhile(self, tree: Any) -> Any:
         """The arrays of the tree, for what is to be computed while the payloads travel."""
-        return self._packets.meanwhile(tree) if isinstance(self._packets, Underway) else tree
+        return self._packets.meanwhile(tree) if isinstance(self._packets, HostExchange) else tree
 
     @jax.named_scope("exchange")
     def wait(self, after: Any = ()) -> P:
         """What has come; the arrays of ``after`` are to be computed before."""
-        return self._payload_of(self._packets.wait(after) if isinstance(self._packets, Underway) else self._packets)
+        return self._payload_of(self._packets.wait(after) if isinstance(self._packets, HostExchange) else self._packets)
 
-    def then(self, function: Callable[[P], Q]) -> "Travelling[Q]":
+    def then(self, function: Callable[[P], Q]) -> "AsyncCollective[Q]":
         """What ``function`` makes of the payloads, on its way."""
-        return Travelling(self._packets, lambda packets: function(self._payload_of(packets)))
+        return AsyncCollective(self._packets, lambda packets: function(self._payload_of(packets)))
 
 
 @jax.named_scope("exchange")
 def start_all_gather(
     payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | None = None
-) -> Travelling[Payload]:
+) -> AsyncCollective[Payload]:
     """``[R/n] -> N [R/n]``: every device gets every device's payload, in order, as a leading axis.
 
     Args:
@@ -84,8 +85,8 @@ def start_all_gather(
     if silent():
         packets = jnp.stack([packet] * count)
     else:
-        packets = gathered(streams, packet, looks_NN) if streams else _gathered(packet, count)
-    return Travelling(packets, jax.vmap(lambda one: message.part(one, payload)))
+        packets = host_exchange.all_gather(streams, packet, looks_NN) if streams else _gathered(packet, count)
+    return AsyncCollective(packets, jax.vmap(lambda one: message.part(one, payload)))
 
 
 def all_gather(payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | None = None) -> Payload:
@@ -95,14 +96,14 @@ def all_gather(payload: Payload, site: str, looks_NN: Bool[np.ndarray, "N N"] | 
 
 def start_all_gather_parts(
     payloads: list[Payload], site: str, looks_NN: Bool[np.ndarray, "N N"] | None
-) -> Travelling[list[Payload]]:
+) -> AsyncCollective[list[Payload]]:
     """``start_all_gather`` of several payloads in one message; nothing is sent where there is none."""
     if not payloads:
-        return Travelling(jnp.zeros(0), lambda nothing: [])
+        return AsyncCollective(jnp.zeros(0), lambda nothing: [])
     together = {f"{n}/{name}": values for n, payload in enumerate(payloads) for name, values in payload.items()}
-    travelling = start_all_gather(together, site, looks_NN)
+    started = start_all_gather(together, site, looks_NN)
     parts = lambda found: [{name: found[f"{n}/{name}"] for name in payload} for n, payload in enumerate(payloads)]
-    return travelling.then(parts)
+    return started.then(parts)
 
 
 def _between_hosts() -> Streams | None:
@@ -126,17 +127,17 @@ def _gathered(packet: Array, count: int) -> Array:
 
 
 @jax.named_scope("exchange")
-def start_ring_shift(payload: Payload, site: str) -> Travelling[Payload]:
+def start_ring_shift(payload: Payload, site: str) -> AsyncCollective[Payload]:
     """``[R/n] -> [R/(n−1)]``: every device hands its payload to the next and gets the previous one's."""
     packet = message.join(payload)
     count = device_count()
     streams = _between_hosts()
     _record(site, "ring_shift", message.size_bytes(packet), 1)
     if streams and not silent():
-        packets = handed_on(streams, packet)
+        packets = host_exchange.ring_shift(streams, packet)
     else:
         packets = _shift(packet, [(n, (n + 1) % count) for n in range(count)])
-    return Travelling(packets, lambda packet: message.part(packet, payload))
+    return AsyncCollective(packets, lambda packet: message.part(packet, payload))
 
 
 @jax.named_scope("exchange")
@@ -201,7 +202,7 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     if silent():
         received = packet_N
     elif streams:
-        received = dealt(streams, packet_N).wait()
+        received = host_exchange.all_to_all(streams, packet_N).wait()
     else:
         received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
     unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from joined_hosts import SECONDS, joined
-from thinwire.wire import underway
+from thinwire.wire import host_exchange
 from thinwire.wire.streams import streaming
 
 HOSTS = 3
@@ -31,13 +31,13 @@ def test_gathered_dealt_and_handed_on(dtype):
     mine_NNX = np.stack([mine_NX + 20 * n for n in range(HOSTS)]).astype(dtype)
     with joined(HOSTS) as (found, pool):
         run = functools.partial(everywhere, found, pool)
-        for seen in run(lambda one, x: underway.gathered(one, x, EVERYBODY).wait(), mine_NX):
+        for seen in run(lambda one, x: host_exchange.all_gather(one, x, EVERYBODY).wait(), mine_NX):
             assert seen.dtype == dtype
             np.testing.assert_array_equal(seen, mine_NX)
-        for host, seen in enumerate(run(lambda one, x: underway.dealt(one, x).wait(), mine_NNX)):
+        for host, seen in enumerate(run(lambda one, x: host_exchange.all_to_all(one, x).wait(), mine_NNX)):
             assert seen.dtype == dtype
             np.testing.assert_array_equal(seen, mine_NNX[:, host])
-        for host, seen in enumerate(run(lambda one, x: underway.handed_on(one, x).wait(), mine_NX)):
+        for host, seen in enumerate(run(lambda one, x: host_exchange.ring_shift(one, x).wait(), mine_NX)):
             assert seen.dtype == dtype
             np.testing.assert_array_equal(seen, mine_NX[host - 1])
 
@@ -46,7 +46,7 @@ def test_packets_that_nobody_looks_at_stay():
     looks_NN = np.tril(EVERYBODY)
     mine_NX = np.arange(HOSTS * 5, dtype=np.float32).reshape(HOSTS, 5) + 1
     with joined(HOSTS) as (found, pool):
-        gathered = everywhere(found, pool, lambda one, x: underway.gathered(one, x, looks_NN).wait(), mine_NX)
+        gathered = everywhere(found, pool, lambda one, x: host_exchange.all_gather(one, x, looks_NN).wait(), mine_NX)
         for host, seen in enumerate(gathered):
             np.testing.assert_array_equal(seen, np.where(looks_NN[host][:, None], mine_NX, 0))
         assert [one.sent_bytes for one in found] == [2 * 20, 20, 0]
@@ -66,9 +66,9 @@ def test_what_is_done_meanwhile_comes_between_sending_and_receiving(rounds, monk
 
     def work(one, x):
         def once(x, _):
-            travelling = underway.handed_on(one, note(one, "before", x))
-            done = note(one, "meanwhile", travelling.meanwhile(x) * 2)
-            return note(one, "after", travelling.wait(done)) + done, None
+            started = host_exchange.ring_shift(one, note(one, "before", x))
+            done = note(one, "meanwhile", started.meanwhile(x) * 2)
+            return note(one, "after", started.wait(done)) + done, None
 
         return jax.lax.scan(once, x, None, length=rounds)[0]
 
@@ -92,7 +92,7 @@ def test_without_anything_to_do_there_is_one_callback():
         for work in (lambda way, x: x, lambda way, x: way.meanwhile(x)):
 
             def exchanged(x, work=work):
-                way = underway.handed_on(found[0], x)
+                way = host_exchange.ring_shift(found[0], x)
                 return way.wait(work(way, x))
 
             callbacks.append(str(jax.make_jaxpr(exchanged)(x_X)).count("io_callback["))

@@ -15,7 +15,7 @@ from thinwire.wire.streams import Streams, next_exchange
 _HAS_SENT = np.int32(1)
 
 
-class Underway:
+class HostExchange:
     """An exchange in two halves, with work between them; in one, where there is none.
 
     XLA computes in any order what does not depend on each other, and its CPU backend drops barriers before it chooses
@@ -58,7 +58,7 @@ class Underway:
         return self._receive(np.asarray(own))
 
 
-def gathered(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> Underway:
+def all_gather(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> HostExchange:
     """``X -> N X``: the packets of the hosts that this one looks at, and its own, in order; zeros of the others."""
     me = streams.host
     lookers = [n for n in range(streams.hosts) if looks_NN[n, me] and n != me]
@@ -75,10 +75,10 @@ def gathered(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"])
             packet_NX[other] = values
         return packet_NX
 
-    return _under_way(streams, packet, packet.shape, outgoing, seen, join, (streams.hosts, *packet.shape))
+    return _exchange(streams, packet, packet.shape, outgoing, seen, join, (streams.hosts, *packet.shape))
 
 
-def dealt(streams: Streams, packet_NX: Array) -> Underway:
+def all_to_all(streams: Streams, packet_NX: Array) -> HostExchange:
     """``N X -> N X``: what every host has for this one, in order."""
     me = streams.host
     others = [n for n in range(streams.hosts) if n != me]
@@ -90,17 +90,17 @@ def dealt(streams: Streams, packet_NX: Array) -> Underway:
         return packet_NX
 
     outgoing = lambda packet_NX: {n: packet_NX[n].tobytes() for n in others}
-    return _under_way(streams, packet_NX, packet_NX.shape[1:], outgoing, others, join, packet_NX.shape)
+    return _exchange(streams, packet_NX, packet_NX.shape[1:], outgoing, others, join, packet_NX.shape)
 
 
-def handed_on(streams: Streams, packet: Array) -> Underway:
+def ring_shift(streams: Streams, packet: Array) -> HostExchange:
     """``X -> X``: the packet of the host before this one, whose own goes to the one behind it, round the circle."""
     before, behind = (streams.host - 1) % streams.hosts, (streams.host + 1) % streams.hosts
     outgoing = lambda packet: {behind: packet.tobytes()}
-    return _under_way(streams, packet, packet.shape, outgoing, [before], lambda _, came: came[before], packet.shape)
+    return _exchange(streams, packet, packet.shape, outgoing, [before], lambda _, came: came[before], packet.shape)
 
 
-def _under_way(
+def _exchange(
     streams: Streams,
     own: Array,
     piece: tuple[int, ...],
@@ -108,7 +108,7 @@ def _under_way(
     senders: list[int],
     join: Callable[[np.ndarray, Mapping[int, np.ndarray]], np.ndarray],
     shape: tuple[int, ...],
-) -> Underway:
+) -> HostExchange:
     """Sends ``outgoing`` of the own packets; receives a ``piece`` of each sender, and joins them with the own ones."""
     number, dtype = next_exchange(), own.dtype
     size = math.prod(piece) * dtype.itemsize
@@ -118,4 +118,4 @@ def _under_way(
         came = streams.receive(senders, size, number)
         return join(own, {n: np.frombuffer(raw, dtype).reshape(piece) for n, raw in came.items()})
 
-    return Underway(own, send, receive, jax.ShapeDtypeStruct(shape, dtype))
+    return HostExchange(own, send, receive, jax.ShapeDtypeStruct(shape, dtype))
