@@ -29,8 +29,12 @@ def test_either_version_of_control_groups_is_found():
 def test_a_limit_of_version_2_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(cpu, "find_controller", lambda: cpu.Controller(tmp_path, 2))
     group = tmp_path / cpu.GROUP / "lab" / "h0"
-    cpu.make_group(group, 0.5)
+    cpu.make_group(group, 0.5, cores=1)
     assert (group / "cpu.max").read_text() == "5000 10000"
+    cpu.set_share(group, 1, cores=2)
+    assert (group / "cpu.max").read_text() == "10000 10000"
+    cpu.set_share(group, 2.0, cores=2)  # which it cannot leave
+    assert (group / "cpu.max").read_text() == "max 10000"
     for above in (tmp_path, tmp_path / cpu.GROUP, group.parent):
         assert (above / "cgroup.subtree_control").read_text() == "+cpu"
 

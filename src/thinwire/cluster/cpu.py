@@ -59,7 +59,7 @@ def cluster_group(cluster: str) -> Path:
     return find_controller().root / GROUP / cluster
 
 
-def make_group(group: Path, share: float | int) -> None:
+def make_group(group: Path, share: float | int, cores: int) -> None:
     """Make a host's group and limit it."""
     controller = find_controller()
     try:
@@ -72,7 +72,7 @@ def make_group(group: Path, share: float | int) -> None:
             f"Cannot make the control group {error.filename or group} ({error.strerror}): inside a container, start it "
             "with its control groups writable (docker: --privileged)."
         ) from None
-    set_share(group, share)
+    set_share(group, share, cores)
 
 
 def make_idle_group(group: Path) -> None:
@@ -85,14 +85,19 @@ def make_idle_group(group: Path) -> None:
         (group / name).write_text(least)
 
 
-def set_share(group: Path, share: float | int) -> None:
-    """Limit a group to a share of one core's time, from now on."""
+def set_share(group: Path, share: float | int, cores: int) -> None:
+    """Limit a group to a share of one core's time, from now on; it runs on so many cores.
+
+    A group of whole cores is limited by running on no others: a quota of as much would take 1 to 8 % of them away.
+    """
     quota, period = quota_us(share)
+    whole = share >= cores
     if find_controller().version == 2:
-        writes = [("cpu.max", f"{quota} {period}")]
+        writes = [("cpu.max", f"{'max' if whole else quota} {period}")]
     else:
         # Unlimited in between: a quota is checked against the period that holds at the moment.
-        writes = [("cpu.cfs_quota_us", "-1"), ("cpu.cfs_period_us", str(period)), ("cpu.cfs_quota_us", str(quota))]
+        writes = [("cpu.cfs_quota_us", "-1"), ("cpu.cfs_period_us", str(period))]
+        writes += [] if whole else [("cpu.cfs_quota_us", str(quota))]
     try:
         for name, value in writes:
             (group / name).write_text(value)

@@ -163,7 +163,7 @@ class Cluster:
                     f"h{number} was made with {cores} core{'s' if cores > 1 else ''} and cannot be given a share of "
                     f"{share:g}: make it with a HostSpec of that share."
                 )
-            cpu.set_share(cpu.host_group(self.name, number), share)
+            cpu.set_share(cpu.host_group(self.name, number), share, cores)
 
     def counters(self) -> tuple[Counters, ...]:
         """What went through the interface of each host since the cluster was made."""
@@ -218,11 +218,12 @@ def bring_up(specs: Sequence[HostSpec], name: str | None = None, stays: bool = F
     record = state.claim(chosen, tuple(specs), None if stays else state.Owner.this())
     try:
         namespaces.make(chosen, record.subnet, len(specs))
+        cores = cpu.deal_cores([spec.cpu for spec in specs])
         for host, spec in enumerate(specs):
             shaping.set_rate(namespaces.host_namespace(chosen, host), spec.mbps)
             if spec.loss:
                 shaping.set_loss(namespaces.host_namespace(chosen, host), spec.loss)
-            cpu.make_group(cpu.host_group(chosen, host), spec.cpu)
+            cpu.make_group(cpu.host_group(chosen, host), spec.cpu, len(cores[host]))
         return Cluster(record)
     except BaseException:
         take_down(chosen)
