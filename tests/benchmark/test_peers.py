@@ -74,6 +74,14 @@ def test_silence_is_told():
             one.run(64)
 
 
+def test_whoever_takes_long_to_end_is_ended():
+    with start(peer(READY + "import time; time.sleep(60)").command) as running:
+        one = PeerProcess(peer(""), running)
+        one.wait_ready()
+        one.end(within_s=0.3)
+        assert one.running.processes[0].poll() is not None
+
+
 def test_an_error_in_between_ends_the_peer():
     with pytest.raises(KeyError), running_peers([peer(GOOD)], start) as (one,):
         raise KeyError
