@@ -33,7 +33,7 @@ def test_a_limit_of_version_2_is_one_line(tmp_path, monkeypatch):
     assert (group / "cpu.max").read_text() == "5000 10000"
     cpu.set_share(group, 1, cores=2)
     assert (group / "cpu.max").read_text() == "10000 10000"
-    cpu.set_share(group, 2.0, cores=2)  # which it cannot leave
+    cpu.set_share(group, 2.0, cores=2)  # its affinity keeps it there
     assert (group / "cpu.max").read_text() == "max 10000"
     for above in (tmp_path, tmp_path / cpu.GROUP, group.parent):
         assert (above / "cgroup.subtree_control").read_text() == "+cpu"

@@ -26,7 +26,7 @@ def everywhere(found, pool, function, *arrays_NX):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_gathered_dealt_and_handed_on(dtype):
+def test_all_gather_all_to_all_and_ring_shift(dtype):
     mine_NX = np.arange(HOSTS * 6).astype(dtype).reshape(HOSTS, 2, 3)
     mine_NNX = np.stack([mine_NX + 20 * n for n in range(HOSTS)]).astype(dtype)
     with joined(HOSTS) as (found, pool):

@@ -88,7 +88,7 @@ def make_idle_group(group: Path) -> None:
 def set_share(group: Path, share: float | int, cores: int) -> None:
     """Limit a group to a share of one core's time, from now on; it runs on so many cores.
 
-    A group of whole cores is limited by running on no others: a quota of as much would take 1 to 8 % of them away.
+    A group of whole cores is kept to them by its affinity alone: a quota of as much takes some per cent of them away.
     """
     quota, period = quota_us(share)
     whole = share >= cores
