@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from thinwire.codecs.base import SHARED
+from thinwire.compiling import compiler_options
 from thinwire.dims import ModelDims
 from thinwire.errors import ThinwireError
 from thinwire.kernels.choice import Kernels, chosen, parse_kernels, using
@@ -203,18 +204,19 @@ class Engine:
         params = jax.tree.map(lambda one, x: own(x, one), self._sharded, self._params)
         local = self._local(tokens, "last")
 
-        @jax.jit
         def of_one(index, *arguments):
             with silence((index, self.devices)):  # not a constant: nothing is left out that others would hear
                 return local(*arguments)
 
         arguments = (np.int32(device), params, self._codecs)
         spec = self._family.inputs_spec(self.model.config, tokens)
-        return of_one.lower(*arguments, spec).compile(), arguments
+        program = jax.jit(of_one, compiler_options=compiler_options(self.where))
+        return program.lower(*arguments, spec).compile(), arguments
 
     def _build(self, tokens: int, logits: str, keep_cache: Keep = ""):
         local = self._local(tokens, logits, keep_cache)
-        return jax.jit(spmd(local, self.where, (self._sharded, False, False)))
+        function = spmd(local, self.where, (self._sharded, False, False))
+        return jax.jit(function, compiler_options=compiler_options(self.where))
 
     def _local(self, tokens: int, logits: str, keep_cache: Keep = ""):
         """The function of what one device holds."""
