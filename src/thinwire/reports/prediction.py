@@ -69,7 +69,7 @@ def prediction_markdown(document: Mapping[str, Any]) -> str:
 
 def prediction_plot(rows: Sequence[Row], errors: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
     """Predicted against measured seconds, both logarithmic; a band of 15 % around equality."""
-    figure, axes = canvas(theme, "Predicted against measured", summary(errors), left=0.09, right=0.72)
+    figure, axes = canvas(theme, "Predicted against measured", summary(errors), left=0.09, right=0.67)
     names = list(dict.fromkeys(row["strategy"] for row in rows))
     low = min(min(row["measured_s"], row["predicted_s"]) for row in rows) / 1.3
     high = max(max(row["measured_s"], row["predicted_s"]) for row in rows) * 1.3
