@@ -70,10 +70,11 @@ def test_every_host_gets_the_command_word_for_word_and_its_place(ssh):
 
 
 @posix
-def test_one_that_fails_ends_what_runs_on_the_others_with_its_children(ssh):
+@pytest.mark.parametrize("deaf", ["", "trap '' TERM; "], ids=["asked", "killed"])  # JAX's processes are deaf, too
+def test_one_that_fails_ends_what_runs_on_the_others_with_its_children(ssh, deaf):
     marks = ssh / "alive"
     marks.mkdir()
-    beating = f"while :; do touch {marks}/beat; sleep 0.1; done"
+    beating = f"{deaf}while :; do touch {marks}/beat; sleep 0.1; done"
     fails = f"until [ -e {marks}/beat ]; do sleep 0.1; done; exit 5"
     job = f'if [ "$THINWIRE_HOST" = 1 ]; then {fails}; fi; sh -c "{beating}"; :'
     lines = hostfile.remote_commands(HOSTS, ["sh", "-c", job])

@@ -113,12 +113,15 @@ def start_by_ssh(
 def ends_with_input(line: str) -> str:
     """A line for `sh` that runs another one until that ends, or until standard input is closed."""
     # ssh passes no signal on; the end of standard input is what arrives when it dies. setsid, where there is one,
-    # makes a group of what the line starts, so that all of it is ended.
+    # makes a group of what the line starts, so that all of it is ended, also what outlives its leader: a shell dies of
+    # TERM, and the process of JAX that it waits for does not.
     script = (
         "exec 3<&0; command -v setsid >/dev/null && group=setsid || group=; "
         f"$group sh -c {shlex.quote(line)} </dev/null 3<&- & work=$!; "
         "stop() { kill -s $1 -- ${group:+-}$work; }; "
         "{ cat <&3; stop TERM; sleep 2; stop KILL; } >/dev/null 2>&1 & watch=$!; "
-        "wait $work; code=$?; kill $watch; exit $code"
+        "wait $work; code=$?; turn=0; exec 2>/dev/null; "
+        "while [ $turn -lt 20 ] && stop 0; do sleep 0.1 || sleep 1; turn=$((turn + 1)); done; "
+        "stop KILL; kill $watch; exit $code"
     )
     return f"sh -c {shlex.quote(script)}"
