@@ -24,7 +24,7 @@ from thinwire.weights.load import LoadedModel
 from thinwire.wire import ledger
 from thinwire.wire.silence import silence
 from thinwire.wire.spmd import fetch, put, spmd
-from thinwire.wire.streams import between, streaming
+from thinwire.wire.streams import between, pass_identity, streaming
 
 if TYPE_CHECKING:
     from thinwire.sampling import Sampling
@@ -226,7 +226,8 @@ class Engine:
         def local(params, codecs, ids_T):
             position_R = self.strategy.positions(setting)
             row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
-            with using(self.kernels), streaming(self._streams):  # whenever it is traced
+            identity = self._identity(setting, logits, ids_T) if self._streams else 0
+            with using(self.kernels), streaming(self._streams, identity):  # whenever it is traced
                 x_RD, emitted = self._family.forward(
                     params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
                 )
@@ -235,6 +236,11 @@ class Engine:
                 return {"logits": self._family.unembed(params, rows), **emitted}
 
         return local
+
+    def _identity(self, setting: Setting, logits: str, ids_T):
+        places = [place.tolist() for place in setting.layout.places]
+        facts = (self.model.name, self.strategy.spec(), self.dtype, logits, setting.keep_cache, places)
+        return pass_identity(repr(facts), ids_T)
 
     def _last(self, ids_T, out):
         device = int(self.layout(len(ids_T)).places[0][-1])

@@ -22,6 +22,8 @@ for line in sys.stdin:
     if order["do"] == "refuse":
         print(json.dumps({"error": "no such strategy"}), flush=True)
     else:
+        if order.get("tell"):
+            print(json.dumps({"begun": True}), flush=True)
         print(json.dumps({"got": order}), flush=True)
 """
 
@@ -46,6 +48,12 @@ def test_everybody_answers_and_foreign_lines_are_left_out(running):
     fleet = Fleet(running)
     assert fleet.everybody("run", strategy="single") == [{"got": {"do": "run", "strategy": "single"}}] * 2
     assert fleet.ask([1], "gemm") == [{"got": {"do": "gemm"}}]
+
+
+def test_the_beginning_is_told_before_the_answer(running):
+    told = []
+    answers = Fleet(running).ask([0, 1], "run", begun=lambda: told.append("begun"), tell=True)
+    assert (told, len(answers)) == (["begun", "begun"], 2)
 
 
 def test_a_refusal_names_the_host(running):

@@ -98,7 +98,7 @@ def test_bench_predicts_and_its_hosts_open_the_trained_model(place):
     assert [row["strategy"] for row in document["rows"]] == ["single", "sequence:float32", SPEC]
     assert (document["model_sha256"], document["trained"]["strategy"]) == (sha256, SPEC)
 
-    worker = Worker()
+    worker = Worker(say=lambda answer: None)
     assert worker.open(SHAPE, "float32", folder) == {"model_sha256": sha256}
     assert worker.open(SHAPE, "float32") == {"model_sha256": load_model(SHAPE).sha256}
     assert worker.open("nothing", "float32", train(place / "alone", from_scratch=True))

@@ -101,7 +101,19 @@ def psum():
     everybody = jax.make_array_from_callback((meeting.hosts,), NamedSharding(mesh, P(axis)), lambda index: mine)
     add = jax.jit(jax.shard_map(lambda x: jax.lax.psum(x, axis), mesh=mesh, in_specs=P(axis), out_specs=P()))
     print("sum", float(add(everybody)[0]), "of", jax.device_count())
+    print("listening at", *sorted(_listening()))
     leave()
+
+
+def _listening():
+    """The addresses at which sockets of this host's namespace listen."""
+    for family, file in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        with open(f"/proc/net/{file}") as lines:
+            for words in [line.split() for line in lines][1:]:
+                if words[3] == "0A":  # TCP_LISTEN
+                    address = bytes.fromhex(words[1].partition(":")[0])
+                    numbers = b"".join(address[n : n + 4][::-1] for n in range(0, len(address), 4))
+                    yield socket.inet_ntop(family, numbers).removeprefix("::ffff:")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def why_not() -> str | None:
     missing = tools.missing_for_emulation()
     if missing:
         return missing
-    probe = f"thinwire-probe{os.getpid()}"
+    probe = f"probe{os.getpid()}"
     done = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
     if done.returncode:
         return f"namespaces are not permitted here: {done.stderr.strip()}"

@@ -163,8 +163,11 @@ def test_a_port_in_use_and_a_program_that_is_not_there_are_told(pair):
         pair.start(["nonsense"])
 
 
-def test_processes_of_jax_join_and_add_up(pair):
-    assert [said.splitlines()[-1] for said in worker(pair, "psum")] == ["sum 3.0 of 2"] * 2
+def test_processes_of_jax_join_and_add_up_and_listen_at_their_own_address_only(pair):
+    for said, address in zip(worker(pair, "psum"), pair.addresses, strict=True):
+        summed, listening = said.splitlines()[-2:]
+        assert summed == "sum 3.0 of 2"
+        assert set(listening.split()[2:]) == {address}
 
 
 def test_a_host_that_never_comes_is_named_by_the_others(pair):

@@ -8,7 +8,7 @@ from thinwire.errors import ThinwireError
 
 
 def test_a_file_with_and_without_a_first_line_of_words(tmp_path):
-    for text in ("seconds,mbps\n0,100\n\n2.5,10\n", "0,100\n2.5,10\n"):
+    for text in ("seconds,mbps\n0,100\n\n2.5,10\n", "0,100\n2.5,10\n", "0.0e+00,1e2\n2.5e+00,1.0e+01\n"):
         (tmp_path / "t.csv").write_text(text)
         assert traces.read_trace(tmp_path / "t.csv") == [(0.0, 100.0), (2.5, 10.0)]
 
@@ -20,7 +20,9 @@ def test_a_file_with_and_without_a_first_line_of_words(tmp_path):
         ("0,100\n2,10\n1,10\n", "line 3: 1 s comes after 2 s"),
         ("0,100\nsoon,10\n", "line 2: 'soon,10' is not"),
         ("0;100\n", "line 1: '0;100' is not"),
-        ("nan,10\n1,2\n1,nan\n", "line 3: A rate of nan"),
+        ("nan,10\n1,2\n", "line 1: nan s comes after 0 s"),
+        ("0,nan\n1,2\n", "line 1: A rate of nan"),
+        ("1,2\n1,nan\n", "line 2: A rate of nan"),
         ("seconds,mbps\n", "has no rows"),
     ],
 )

@@ -64,6 +64,9 @@ def test_processes_equal_virtual_devices(count, tmp_path):
             np.testing.assert_allclose(found[f"streamed{number}"], virtual, atol=1e-5, err_msg=spec)
             assert found[f"sent{number}"] == found[f"counted{number}"] == found[f"formula{number}"]
         assert sum(found[f"sent{number}"] for found in everybody) > 0
+    said = [str(found["other_inputs"]) for found in everybody]
+    assert all("another pass than" in one or "is gone" in one for one in said), said
+    assert any("another pass than" in one for one in said), said
     assert everybody[-1]["sent0"] == 0  # nobody looks at the last tokens
     tokens = list(tiny.engine("single").generate(tiny.ids(13), 4)) if count == 2 else []
     for found in everybody:

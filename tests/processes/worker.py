@@ -12,7 +12,7 @@ def main(index: int, count: int, port: int, folder: str) -> None:
         import numpy as np
 
         import tiny
-        from thinwire.wire import streams
+        from thinwire.wire import connecting, streams
         from thinwire.wire.spmd import fetch, make_mesh, put
 
         assert jax.local_device_count() == 1
@@ -27,17 +27,33 @@ def main(index: int, count: int, port: int, folder: str) -> None:
         for number, (spec, split) in enumerate(runs(count)):
             found[f"logits{number}"] = tiny.engine(spec, mesh, split).logits(tiny.ids())
         found |= {f"tokens_{decode}": np.array(tokens) for decode, tokens in generated(count, mesh).items()}
-        streams.open_between_hosts("127.0.0.1", 60)
+        connecting.open_between_hosts("127.0.0.1", 60)
         for number, (spec, split) in enumerate(streamed(count)):
             engine, before = tiny.engine(spec, mesh, split), streams.between(count).sent_bytes
             found[f"streamed{number}"] = engine.logits(tiny.ids())
             found[f"sent{number}"] = streams.between(count).sent_bytes - before
             found[f"counted{number}"] = engine.lower(len(tiny.ids()))[1].bytes_by_device()[index]
             found[f"formula{number}"] = engine.traffic(len(tiny.ids())).bytes_by_device[index]
+        found["other_inputs"] = fails_of_other_inputs(index, count, mesh)
         streams.close_between_hosts()
         np.savez(f"{folder}/found{index}.npz", **found)
     finally:
         jax.distributed.shutdown()
+
+
+def fails_of_other_inputs(index: int, count: int, mesh) -> str:
+    """What this host says of a pass that one host makes of another prompt than the others."""
+    import tiny
+    from thinwire.wire.spmd import put
+
+    engine, ids_T = tiny.engine("ring:int8", mesh), tiny.ids()
+    engine.prepare(len(ids_T), "last")
+    mine_T = ids_T[::-1].copy() if index == count - 1 else ids_T
+    try:
+        jax.block_until_ready(engine.dispatch(put(mine_T, mesh, False)))
+    except jax.errors.JaxRuntimeError as error:
+        return str(error)
+    return "went well"
 
 
 def runs(count: int):

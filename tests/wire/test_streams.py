@@ -6,23 +6,24 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from joined_hosts import KEY, SECONDS, joined
 from thinwire.errors import ThinwireError
-from thinwire.wire import streams
+from thinwire.wire import connecting, streams
 
 EVERYBODY = np.ones((3, 3), bool)
 BACK = np.tril(EVERYBODY)  # as in a causal model: hosts look at themselves and at those before them
 BIG = np.ones(1 << 20, np.uint8)  # so that sockets do not hold all that nobody has fetched yet
 
 
-def exchange(one, packet, looks_NN, number=0):
+def exchange(one, packet, looks_NN, number=0, identity=0):
     """Sends the packet to those that look at it, and waits for the others'; zeros of those that it does not look at."""
     others = [n for n in range(one.hosts) if n != one.host]
-    one.send({n: packet.tobytes() for n in others if looks_NN[n, one.host]}, number)
-    came = one.receive([n for n in others if looks_NN[one.host, n]], packet.nbytes, number)
+    one.send({n: packet.tobytes() for n in others if looks_NN[n, one.host]}, number, identity)
+    came = one.receive([n for n in others if looks_NN[one.host, n]], packet.nbytes, number, identity)
     zeros = np.zeros_like(packet)
     seen = {n: np.frombuffer(raw, packet.dtype) for n, raw in came.items()} | {one.host: packet}
     return np.stack([seen.get(n, zeros) for n in range(one.hosts)])
@@ -117,8 +118,39 @@ def test_packets_of_other_sizes_are_refused():
         short = pool.submit(exchange, found[0], packet(0, 4), EVERYBODY[:2, :2])
         with pytest.raises(ConnectionError, match="Host 0 has sent 4 bytes where 5 were expected"):
             exchange(found[1], packet(1), EVERYBODY[:2, :2])
-        with pytest.raises(ConnectionError, match="Host 1 has sent 5 bytes where 4"):
+        with pytest.raises(ConnectionError, match=r"Host 1 (has sent 5 bytes where 4|is gone)"):
             short.result(SECONDS)
+
+
+def test_packets_of_another_pass_end_it_for_all_and_for_good():
+    with joined() as (found, pool):
+        exchange(found[0], packet(0), BACK, identity=7)  # host 0 waits for nobody, and goes on to the next pass
+        exchange(found[0], packet(0), BACK, identity=8)
+        waits = pool.submit(exchange, found[2], packet(2), EVERYBODY, identity=7)
+        with pytest.raises(
+            ConnectionError, match="Host 0 makes another pass than host 1: all hosts must make the same"
+        ):
+            exchange(found[1], packet(1), BACK, identity=8)  # it has left one out
+        with pytest.raises(ConnectionError, match=r"is gone|another pass"):
+            waits.result(SECONDS)
+        for _ in range(2):  # the packets of pass 8 are there now, behind those of 7
+            with pytest.raises(ConnectionError, match="another pass"):
+                found[1].receive([0], 5, 0, 8)
+            with pytest.raises(ConnectionError, match="another pass"):
+                found[1].send({2: b"later"}, 0, 8)
+
+
+def test_a_pass_is_known_by_its_program_and_every_word_of_its_inputs():
+    ids_T = np.arange(1024, dtype=np.int32)
+    pixels_TD = np.linspace(-1, 1, 600, dtype=np.float32).reshape(20, 30)
+    seen = {int(streams.pass_identity("a", jnp.asarray(x))) for x in (ids_T, ids_T[::-1], pixels_TD, -pixels_TD)}
+    seen |= {int(streams.pass_identity("b", jnp.asarray(ids_T)))}
+    for place in (0, 1, 511, 1023):
+        other_T = ids_T.copy()
+        other_T[place] += 1
+        seen |= {int(streams.pass_identity("a", jnp.asarray(other_T)))}
+    assert len(seen) == 9
+    assert int(streams.pass_identity("a", jnp.asarray(ids_T))) in seen
 
 
 @pytest.mark.parametrize("greeting", [b"x" * 36, b"GET / HTTP/1.1\r\n\r\n" * 3, b"", KEY + (7).to_bytes(4, "little")])
@@ -128,28 +160,46 @@ def test_strangers_are_sent_away(greeting):
     with ThreadPoolExecutor(2) as pool, socket.create_connection(addresses[0]) as stranger:
         stranger.sendall(greeting)
         stranger.shutdown(socket.SHUT_WR)
-        found = list(pool.map(lambda n: streams.connect(n, addresses, listeners[n], KEY, SECONDS), range(2)))
+        found = list(pool.map(lambda n: connecting.connect(n, addresses, listeners[n], KEY, SECONDS), range(2)))
         stranger.settimeout(SECONDS)
         with contextlib.suppress(ConnectionResetError):
             assert stranger.recv(1) == b""  # closed, and told nothing
-        seen = pool.map(lambda one: exchange(one, packet(one.host), EVERYBODY[:2, :2]), found)
-        assert [len(one) for one in seen] == [2, 2]
+        for seen in pool.map(lambda one: exchange(one, packet(one.host), EVERYBODY[:2, :2]), found):
+            np.testing.assert_array_equal(seen, [packet(n) for n in range(2)])
         list(pool.map(lambda one: one.close(), found))
+
+
+def test_who_says_nothing_holds_nobody_up():
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = {n: listener.getsockname() for n, listener in enumerate(listeners)}
+    with contextlib.ExitStack() as stack:
+        for address in [*addresses.values()] * 2:
+            stack.enter_context(socket.create_connection(address)).sendall(b"half a greeting")
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+        joining = pool.map(
+            lambda n: connecting.connect(n, addresses, listeners[n], KEY, 120), range(2), timeout=SECONDS
+        )
+        for one in list(joining):
+            one.close()
 
 
 def test_who_cannot_be_reached_or_does_not_come_is_named():
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     addresses = {n: listener.getsockname() for n, listener in enumerate(listeners)}
     with pytest.raises(ThinwireError, match=r"No connection came from host 1; open .* THINWIRE_EXCHANGE=gloo"):
-        streams.connect(0, addresses, listeners[0], KEY, 0.3)
+        connecting.connect(0, addresses, listeners[0], KEY, 0.3)
     listeners[1].close()  # which leaves nobody there
     with pytest.raises(ThinwireError, match=r"cannot reach host 1 at 127\.0\.0\.1"):
-        streams.connect(0, addresses, socket.create_server(("127.0.0.1", 0)), KEY, 0.3)
+        connecting.connect(0, addresses, socket.create_server(("127.0.0.1", 0)), KEY, 0.3)
 
 
 def test_no_thread_is_left():
     before = threading.active_count()
-    with joined():
+    with joined(2) as (found, pool):
+        runs = far_ahead(found[0], pool)  # readers of host 1 wait for their packets to be fetched
+        found[1].close()
+        with pytest.raises(ConnectionError):
+            runs.result(SECONDS)
         assert threading.active_count() > before
     for thread in threading.enumerate():
         if thread.name.startswith("Thread-"):

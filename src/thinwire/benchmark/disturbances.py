@@ -13,22 +13,28 @@ LESS_CPU = 2.0
 LOSS = 0.05
 
 
+# Around a pass; gives what is to be called when the pass begins, if that matters.
+Disturbing = contextlib.AbstractContextManager[Callable[[], None] | None]
+
+
 @contextlib.contextmanager
-def drop(cluster: Cluster, plan: Plan, mbps: float, steady_s: float) -> Iterator[None]:
+def drop(cluster: Cluster, plan: Plan, mbps: float, steady_s: float) -> Iterator[Callable[[], None]]:
     """All links fall to a tenth of their rate when half of a steady pass's time is over."""
     del plan
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def fall() -> None:
+        begun.wait()
         if not over.wait(steady_s / 2):
             cluster.set_rate(mbps / LESS_RATE)
 
     with ThreadPoolExecutor(1) as pool:
         falling = pool.submit(fall)
         try:
-            yield
+            yield begun.set
         finally:
             over.set()
+            begun.set()  # also where it never began
             falling.result()
             cluster.set_rate(mbps)
 
@@ -58,5 +64,5 @@ def lose(cluster: Cluster, plan: Plan, mbps: float, steady_s: float) -> Iterator
 
 
 # Cluster, plan, rate of the links and seconds of a pass when nothing happens -> what surrounds a pass.
-Disturbance = Callable[[Cluster, Plan, float, float], contextlib.AbstractContextManager[None]]
+Disturbance = Callable[[Cluster, Plan, float, float], Disturbing]
 DISTURBANCES: dict[str, Disturbance] = {"drop": drop, "lose": lose, "slow": slow}

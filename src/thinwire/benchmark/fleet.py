@@ -6,11 +6,13 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from thinwire.cluster.running import ENDED_WITHIN_S, Running
 from thinwire.errors import ThinwireError
+
+BEGUN = "begun"  # the key of an answer that another one follows: the pass has begun
 
 
 class Fleet:
@@ -46,8 +48,14 @@ class Fleet:
         """
         return self.ask(range(len(self.running.processes)), do, **order)
 
-    def ask(self, hosts: Sequence[int], do: str, **order: Any) -> list[dict[str, Any]]:
+    def ask(
+        self, hosts: Sequence[int], do: str, begun: Callable[[], None] = lambda: None, **order: Any
+    ) -> list[dict[str, Any]]:
         """What some hosts answer to the same order; the others stay idle.
+
+        Args:
+            begun: called for each of these hosts that says that what is to be done has begun; they do if they are to
+                ``tell``.
 
         Raises:
             ThinwireError: as of ``everybody``.
@@ -60,7 +68,7 @@ class Fleet:
                 pipe.write(line)
                 pipe.flush()
         deadline = time.monotonic() + self.patience_s
-        return [self._answer(host, do, deadline) for host in hosts]
+        return [self._answer(host, do, deadline, begun) for host in hosts]
 
     def end(self) -> None:
         """Lets the workers say goodbye to each other."""
@@ -69,7 +77,7 @@ class Fleet:
             with contextlib.suppress(OSError):
                 process.stdin.close()
 
-    def _answer(self, host: int, do: str, deadline: float) -> dict[str, Any]:
+    def _answer(self, host: int, do: str, deadline: float, begun: Callable[[], None]) -> dict[str, Any]:
         while True:
             try:
                 line = self._lines[host].get(timeout=0.2)
@@ -85,6 +93,9 @@ class Fleet:
                 continue
             with contextlib.suppress(ValueError):  # a library's line
                 answer = json.loads(line)
+                if BEGUN in answer:
+                    begun()
+                    continue
                 if "error" in answer:
                     raise ThinwireError(f"host {host}: {answer['error']}")
                 return answer

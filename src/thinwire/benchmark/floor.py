@@ -1,4 +1,4 @@
-"""The least time that a pass could take: what the ratio in a benchmark's rows is to."""
+"""What a pass takes by its work, bytes and round trips alone, one after another: what the ratio in rows is to."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -36,7 +36,10 @@ def floor_s(
     rounds: int,
     round_trip_s: float,
 ) -> float:
-    """Seconds below which no implementation of the same scheme on these hosts and links could come.
+    """Seconds of the model's FLOPs, the bytes and the round trips, one after another.
+
+    No bound where they overlap: hosts of a causal model compute while codes travel, a ring attends while it sends, and
+    merged keys take fewer FLOPs than are counted.
 
     Args:
         flops: by host.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thinwire.benchmark.disturbances import DISTURBANCES
+from thinwire.benchmark.disturbances import DISTURBANCES, Disturbing
 from thinwire.benchmark.fleet import Fleet
 from thinwire.benchmark.peers import PeerProcess, running_peers
 from thinwire.benchmark.plan import Plan
@@ -113,9 +113,15 @@ class _Programs:
         """Seconds of the single host's pass while every other host makes one, too."""
         return self.fleet.everybody("run", strategy=single.spec(), silent=False)[0]["seconds"]
 
-    def run(self, strategy: Strategy, silent: bool = False) -> "_Pass":
-        """One pass on all hosts, or on host 0 alone."""
-        answers = self._ask(strategy, "run", strategy=strategy.spec(), silent=silent)
+    def run(self, strategy: Strategy, silent: bool = False, begun: Callable[[], None] | None = None) -> "_Pass":
+        """One pass on all hosts, or on host 0 alone; ``begun`` is called when all have met and it begins."""
+        answers = self._ask(
+            strategy,
+            "run",
+            strategy=strategy.spec(),
+            silent=silent,
+            **({"tell": True, "begun": begun} if begun else {}),
+        )
         most = lambda name: max(one[name] for one in answers)
         of_each = lambda name: tuple(one[name] for one in answers)
         timed = TimedPass(most("seconds"), of_each("flops_per_second"))
@@ -217,14 +223,14 @@ def _at_rate(
     return rows
 
 
-def _undisturbed(strategy: Strategy) -> contextlib.AbstractContextManager[None]:
+def _undisturbed(strategy: Strategy) -> Disturbing:
     del strategy
     return contextlib.nullcontext()
 
 
 def _disturbed(
     name: str, cluster: Cluster, plan: Plan, mbps: float, steady_s: Mapping[Strategy, float], strategy: Strategy
-) -> contextlib.AbstractContextManager[None]:
+) -> Disturbing:
     return DISTURBANCES[name](cluster, plan, mbps, steady_s[strategy])
 
 
@@ -238,7 +244,7 @@ def _in_turns(
     peers: Sequence[PeerProcess],
     plan: Plan,
     tokens: int,
-    around: Callable[[Strategy], contextlib.AbstractContextManager[None]],
+    around: Callable[[Strategy], Disturbing],
     progress: Progress,
     each_turn: Callable[[], None],
 ) -> tuple[dict[Strategy, _Times], list[list[float]]]:
@@ -251,9 +257,9 @@ def _in_turns(
         for strategy, of_one in times.items():
             progress(f"{strategy.spec()}, {max(0, repeat + 1)} of {plan.repeats}")
             alone, counted = isinstance(strategy, Single), repeat >= 0
-            with around(strategy) if counted else contextlib.nullcontext():
+            with around(strategy) if counted else contextlib.nullcontext() as begun:
                 before, stolen = cluster.counters(), stolen_s()
-                whole = programs.run(strategy)
+                whole = programs.run(strategy, begun=begun)
                 between, stolen = cluster.counters(), stolen_s() - stolen
                 local = whole if alone else programs.run(strategy, silent=True)
             if counted:

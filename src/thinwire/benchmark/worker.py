@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 
 from thinwire.benchmark.coding import coding_seconds
 from thinwire.benchmark.exchange import Exchanges
+from thinwire.benchmark.fleet import BEGUN
 from thinwire.benchmark.inputs import codecs_of, inputs_of
 from thinwire.benchmark.pace import Pace
 from thinwire.benchmark.pieces import Pieces
@@ -48,7 +49,8 @@ class Worker:
     pieces: Pieces
     rounds: Exchanges
 
-    def __init__(self):
+    def __init__(self, say: Callable[[dict[str, Any]], None]):
+        self._say = say
         self.model: Any = None
         self.engines: dict[tuple[str, bool], Engine] = {}
         self.inputs: dict[tuple[str, bool], jax.Array] = {}
@@ -85,15 +87,18 @@ class Worker:
         self.inputs[strategy, silent] = put(inputs_of(model, tokens), where, False)
         return {"compile_s": compiled, **facts_of(engine, tokens)}
 
-    def run(self, strategy: str, silent: bool) -> dict[str, Any]:
+    def run(self, strategy: str, silent: bool, tell: bool = False) -> dict[str, Any]:
         """Runs a prepared pass: seconds and CPU seconds from when all hosts have begun until it is done; a hash.
 
-        Beside it the FLOP/s of a matrix product just before and just after, their mean.
+        Beside it the FLOP/s of a matrix product just before and just after, their mean. If it is to tell, a line says
+        when all have begun.
         """
         engine, inputs_T = self.engines[strategy, silent], self.inputs[strategy, silent]
         before = self.pace.rate()
         if not isinstance(engine.where, int):
             multihost_utils.sync_global_devices("begin")
+        if tell:
+            self._say({BEGUN: True})
         begun, used = time.perf_counter(), time.process_time()
         out = jax.block_until_ready(engine.dispatch(inputs_T))
         seconds, used = time.perf_counter() - begun, time.process_time() - used
@@ -163,15 +168,17 @@ ORDERS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def serve(worker: Worker, answers: TextIO) -> None:
-    """Answers a line for a line of standard input."""
+def serve(answers: TextIO) -> None:
+    """Answers a line for a line of standard input, and tells of what happens in between."""
+    say = lambda answer: print(json.dumps(answer), file=answers, flush=True)
+    worker = Worker(say)
     for line in sys.stdin:
         order = json.loads(line)
         try:
             answer = ORDERS[order.pop("do")](worker, **order)
         except ThinwireError as error:
             answer = {"error": str(error)}
-        print(json.dumps(answer), file=answers, flush=True)
+        say(answer)
 
 
 def main() -> None:
@@ -180,7 +187,7 @@ def main() -> None:
     join()
     jax.devices()  # the hosts tell each other of their devices: all of them now, before one is asked something alone
     with truly_named():
-        serve(Worker(), answers)
+        serve(answers)
     leave()
 
 

@@ -14,7 +14,7 @@ from thinwire.cluster.emulated import Cluster, bring_up, emulated
 from thinwire.cluster.rendezvous import DEFAULT_PORT, DEFAULT_START_TIMEOUT_S
 from thinwire.cluster.running import ENDED_WITHIN_S, HostError, Running, shell_code
 from thinwire.cluster.signals import stopping_unwinds
-from thinwire.cluster.specs import parse_hosts, too_much_cpu
+from thinwire.cluster.specs import check_name, parse_hosts, too_much_cpu
 from thinwire.cluster.takedown import leftovers, take_down
 from thinwire.errors import ThinwireError
 from thinwire.reports.json_file import to_json
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _up(args: argparse.Namespace) -> int:
     specs = _specs(args)
-    state.check_name(args.name)
+    check_name(args.name)
     with stopping_unwinds():
         cluster = bring_up(specs, args.name, stays=True)
     console.say(f"cluster {cluster.name}: {', '.join(_host(cluster, host) for host in range(len(specs)))}")
@@ -171,10 +171,16 @@ def _stream(running: Running, timeout_s: float | None) -> int:
 
 
 def _to_stdout(host: int, stream: Iterable[str]) -> None:
-    with contextlib.suppress(ValueError, BrokenPipeError):  # closed, on one side or the other
+    heard = True
+    with contextlib.suppress(ValueError):  # closed
         for line in stream:
-            sys.stdout.write(f"h{host}| {line.rstrip(chr(10))}\n")
-            sys.stdout.flush()
+            if not heard:  # nobody reads ours any more, as behind `| head`; a program whose pipe is full would wait
+                continue
+            try:
+                sys.stdout.write(f"h{host}| {line.rstrip(chr(10))}\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                heard = False
 
 
 def _to_stderr(host: int, line: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from thinwire.cluster.shaping import INTERFACE
+from thinwire.cluster.specs import NAME
 from thinwire.cluster.tools import batch, call
 from thinwire.errors import ThinwireError
 
 PREFIX = "thinwire-"
+_PART = re.compile(rf"{PREFIX}(?P<cluster>{NAME.pattern})-(h\d+|switch)")
 NETNS = Path("/run/netns")
 FILES = Path("/etc/netns")
 _CLONE_NEWNET = 0x40000000
@@ -94,19 +97,22 @@ def remove(namespaces: Sequence[str]) -> None:
 
 
 def existing() -> set[str]:
-    """Every namespace, or folder of one, that has our prefix."""
+    """Every namespace, or folder of one, that is of a cluster by its name."""
     return {
         path.name
         for folder in (NETNS, FILES)
         if folder.is_dir()
         for path in folder.iterdir()
-        if path.name.startswith(PREFIX)
+        if _PART.fullmatch(path.name)
     }
 
 
 def cluster_of(namespace: str) -> str:
-    """The name of the cluster that a namespace belongs to."""
-    return namespace.removeprefix(PREFIX).rpartition("-")[0]
+    """The name of the cluster that one of the ``existing`` namespaces belongs to."""
+    found = _PART.fullmatch(namespace)
+    if found is None:
+        raise ValueError(f"{namespace!r} is no namespace of a cluster")
+    return found["cluster"]
 
 
 def processes_in(namespace: str) -> set[int]:

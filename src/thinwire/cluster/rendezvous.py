@@ -12,7 +12,7 @@ from typing import Any
 from thinwire.cluster.handshake import agree, own_facts
 from thinwire.cluster.priority import carry_behind, threads
 from thinwire.errors import ThinwireError
-from thinwire.wire import streams
+from thinwire.wire import connecting, streams
 
 COORDINATOR = "THINWIRE_COORDINATOR"  # address:port of host 0
 HOSTS = "THINWIRE_HOSTS"  # how many there are
@@ -112,6 +112,7 @@ def join(
         meeting.hosts,
         meeting.host,
         cluster_detection_method="deactivate",
+        coordinator_bind_address=meeting.coordinator,  # or it would listen at every address of host 0
         initialization_timeout=max(1, round(timeout_s)),
         heartbeat_timeout_seconds=HEARTBEAT_S,
     )
@@ -122,7 +123,7 @@ def join(
     # By what all hosts know, so that they agree: hosts of several devices gather by gloo.
     alone = len({device.process_index for device in jax.devices()}) == jax.device_count() == meeting.hosts
     if meeting.exchange == "streams" and alone and jax.default_backend() == "cpu":
-        streams.open_between_hosts(_own_address(meeting), timeout_s)
+        connecting.open_between_hosts(_own_address(meeting), timeout_s)
     return meeting
 
 

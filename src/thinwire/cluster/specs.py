@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from thinwire.errors import ThinwireError
 MAX_HOSTS = 64
 LEAST_CPU = 0.01  # of a core
 LEAST_MBPS, MOST_MBPS = 0.01, 100_000.0
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")  # of a cluster
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,14 @@ class HostSpec:
         check_share(self.cpu)
         check_rate(self.mbps)
         check_loss(self.loss)
+
+
+def check_name(name: str) -> None:
+    """Refuse a cluster's name that cannot be one of namespaces and folders."""
+    if not NAME.fullmatch(name):
+        raise ThinwireError(
+            f"{name!r} is no name for a cluster: take up to 32 small letters, digits and dashes inside, as 'lab'."
+        )
 
 
 def check_share(cpu: float | int) -> None:

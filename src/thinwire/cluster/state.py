@@ -7,7 +7,6 @@ owner, what it has left can be found.
 import contextlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -15,12 +14,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from thinwire.cluster.specs import HostSpec
+from thinwire.cluster.specs import HostSpec, check_name
 from thinwire.errors import ThinwireError
 
 STATE = Path("/run/thinwire")
 SUBNETS = range(1, 255)
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -76,14 +74,6 @@ def claim(name: str, hosts: tuple[HostSpec, ...], owner: Owner | None) -> Record
     return record
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that cannot be one of namespaces and folders."""
-    if not _NAME.fullmatch(name):
-        raise ThinwireError(
-            f"{name!r} is no name for a cluster: take up to 32 small letters, digits and dashes inside, as 'lab'."
-        )
-
-
 def find(name: str) -> Record:
     """The cluster of this name."""
     there = {record.name: record for record in records()}
@@ -104,6 +94,7 @@ def records() -> list[Record]:
 
 def forget(name: str) -> None:
     """The cluster is gone."""
+    check_name(name)  # or more than one would be
     shutil.rmtree(STATE / name, ignore_errors=True)
 
 

@@ -7,11 +7,17 @@ from pathlib import Path
 
 from thinwire.cluster import cpu, namespaces, state
 from thinwire.cluster.signals import uninterrupted
+from thinwire.cluster.specs import NAME, check_name
 from thinwire.errors import ThinwireError
 
 
 def take_down(name: str) -> int:
-    """Remove all of a cluster, whatever there is of it; how many processes were ended for that."""
+    """Remove all of a cluster, whatever there is of it; how many processes were ended for that.
+
+    Raises:
+        ThinwireError: this cannot be a cluster's name. Nothing is removed.
+    """
+    check_name(name)
     with uninterrupted():
         group = cpu.cluster_group(name)
         ended = cpu.end_all(group)
@@ -56,4 +62,5 @@ def _groups() -> set[str]:
         folder = cpu.find_controller().root / cpu.GROUP
     except ThinwireError:
         return set()
-    return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    there = (path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ()
+    return {name for name in there if NAME.fullmatch(name)}

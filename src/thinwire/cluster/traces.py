@@ -22,7 +22,7 @@ def read_trace(path: str | Path) -> list[Step]:
     """
     steps: list[Step] = []
     for number, line in enumerate(read_lines(path, "trace"), 1):
-        if not line.strip() or (number == 1 and any(letter.isalpha() for letter in line)):
+        if not line.strip() or (number == 1 and _is_heading(line)):
             continue
         try:
             seconds, mbps = map(float, line.split(","))
@@ -39,6 +39,14 @@ def read_trace(path: str | Path) -> list[Step]:
     if not steps:
         raise ThinwireError(f"The trace {path} has no rows: give at least one of `seconds,mbps`.")
     return steps
+
+
+def _is_heading(line: str) -> bool:
+    try:
+        float(line.partition(",")[0])  # as 0.0e+00
+    except ValueError:
+        return any(letter.isalpha() for letter in line)
+    return False
 
 
 def markov_trace(good_mbps: float | int, bad_mbps: float | int, dwell_s: float | int, seed: int = 0) -> Iterator[Step]:

@@ -23,39 +23,42 @@ class HostExchange:
 
     Args:
         own: this host's packet, or its packets.
-        send: hands ``own`` over.
-        receive: is given ``own`` too, and returns an array ``like`` this.
+        identity: of the pass (``streams.streaming``).
+        send: is given both, and hands ``own`` over.
+        receive: is given both, too, and returns an array ``like`` this.
     """
 
     def __init__(
         self,
         own: Array,
-        send: Callable[[np.ndarray], None],
-        receive: Callable[[np.ndarray], np.ndarray],
+        identity: Array | int,
+        send: Callable[[np.ndarray, int], None],
+        receive: Callable[[np.ndarray, int], np.ndarray],
         like: jax.ShapeDtypeStruct,
     ):
-        self._own, self._send, self._receive, self._like = own, send, receive, like
+        self._given = own, jnp.uint32(identity)
+        self._send, self._receive, self._like = send, receive, like
         self._sent: Array | None = None
 
     def meanwhile(self, tree: Any) -> Any:
         """The arrays of the tree; what is computed from these comes after the sending."""
         if self._sent is None:
-            self._sent = io_callback(self._first, jax.ShapeDtypeStruct((), np.int32), self._own)
+            self._sent = io_callback(self._first, jax.ShapeDtypeStruct((), np.int32), *self._given)
         return jax.tree.map(lambda x: jnp.where(self._sent == _HAS_SENT, x, jnp.zeros_like(x)), tree)
 
     def wait(self, after: Any = ()) -> Array:
         """What has come; the arrays of ``after`` are computed before it is waited for."""
         if self._sent is None:  # a callback takes up to a millisecond, so one is better than two
-            return io_callback(lambda own: self._second(own, self._first(own)), self._like, self._own)
+            return io_callback(lambda *given: (self._first(*given), self._second(*given))[1], self._like, *self._given)
         corners = [x[(0,) * x.ndim] for x in jax.tree.leaves(after) if x.size]
-        return io_callback(self._second, self._like, self._own, self._sent, *corners)
+        return io_callback(self._second, self._like, *self._given, self._sent, *corners)
 
-    def _first(self, own: Any) -> np.int32:
-        self._send(np.asarray(own))
+    def _first(self, own: Any, identity: Any) -> np.int32:
+        self._send(np.asarray(own), int(identity))
         return _HAS_SENT
 
-    def _second(self, own: Any, *_: Any) -> np.ndarray:
-        return self._receive(np.asarray(own))
+    def _second(self, own: Any, identity: Any, *_: Any) -> np.ndarray:
+        return self._receive(np.asarray(own), int(identity))
 
 
 def all_gather(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"]) -> HostExchange:
@@ -110,12 +113,12 @@ def _exchange(
     shape: tuple[int, ...],
 ) -> HostExchange:
     """Sends ``outgoing`` of the own packets; receives a ``piece`` of each sender, and joins them with the own ones."""
-    number, dtype = next_exchange(), own.dtype
+    (number, identity), dtype = next_exchange(), own.dtype
     size = math.prod(piece) * dtype.itemsize
-    send = lambda own: streams.send(outgoing(own), number)
+    send = lambda own, identity: streams.send(outgoing(own), number, identity)
 
-    def receive(own: np.ndarray) -> np.ndarray:
-        came = streams.receive(senders, size, number)
+    def receive(own: np.ndarray, identity: int) -> np.ndarray:
+        came = streams.receive(senders, size, number, identity)
         return join(own, {n: np.frombuffer(raw, dtype).reshape(piece) for n, raw in came.items()})
 
-    return HostExchange(own, send, receive, jax.ShapeDtypeStruct(shape, dtype))
+    return HostExchange(own, identity, send, receive, jax.ShapeDtypeStruct(shape, dtype))

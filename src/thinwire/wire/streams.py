@@ -3,36 +3,45 @@
 While a gather of gloo's is under way XLA's CPU backend computes nothing, and gloo sends nothing before the receiver has
 asked. So every host waits in every layer for the slowest one and for the wire. Here each host has one TCP connection to
 each other one, with a thread that writes and one that reads: in a causal model the hosts with the first tokens run
-ahead, and their codes travel while the others compute.
+ahead, and their codes travel while the others compute. So nothing but the packets tells a host what the others are at,
+and each names the pass that it belongs to.
 """
 
 import collections
 import contextlib
 import contextvars
-import hmac
+import dataclasses
 import itertools
 import queue
-import secrets
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Set
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-import numpy as np
-
-from thinwire.errors import ThinwireError
+import jax.numpy as jnp
+from jaxtyping import Array
 
 LAG = 64  # packets that a host may be ahead of another one
-KEY_BYTES = 32
 MOST_BYTES = 1 << 30  # of a packet
-_HEAD = struct.Struct("<IQ")  # which exchange of its program a packet belongs to, and its bytes
-_GREETING = struct.Struct(f"<{KEY_BYTES}sI")  # the key, and which host greets
-_GREETING_S = _LAST_WORDS_S = 10.0
+_HEAD = struct.Struct("<IIQ")  # which pass and which exchange of it a packet belongs to, and its bytes
+_LAST_WORDS_S = 10.0
 
 _open: "Streams | None" = None
-# The streams that what is being traced uses, and the number of its next exchange.
-_used: contextvars.ContextVar["tuple[Streams, Iterator[int]] | None"] = contextvars.ContextVar("used", default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """What is being traced: the streams that it uses, which pass it will be, and the numbers of its exchanges."""
+
+    streams: "Streams"
+    identity: Any
+    exchanges: Iterator[int] = dataclasses.field(default_factory=itertools.count)
+
+
+_traced: contextvars.ContextVar[_Program | None] = contextvars.ContextVar("traced", default=None)
 
 
 class _Inbox:
@@ -40,32 +49,35 @@ class _Inbox:
 
     def __init__(self):
         self._changed = threading.Condition()
-        self._came: dict[int, collections.deque[bytes]] = collections.defaultdict(collections.deque)
+        self._came: dict[int, collections.deque[tuple[int, bytes]]] = collections.defaultdict(collections.deque)
         self._failure: Exception | None = None
 
-    def put(self, exchange: int, packet: bytes) -> None:
+    def put(self, exchange: int, identity: int, packet: bytes) -> None:
         """Keeps a packet; waits while LAG others have not been fetched."""
         with self._changed:
             self._changed.wait_for(lambda: self._failure or sum(map(len, self._came.values())) < LAG)
-            self._came[exchange].append(packet)
-            self._changed.notify_all()
+            if self._failure is None:
+                self._came[exchange].append((identity, packet))
+                self._changed.notify_all()
 
-    def fail(self, failure: Exception) -> None:
-        """From now on nothing comes any more."""
+    def fail(self, failure: Exception, forget: bool = False) -> None:
+        """From now on nothing comes any more; what has come can still be fetched, unless it is to be forgotten."""
         with self._changed:
-            self._failure = failure
+            self._failure = self._failure or failure
+            if forget:
+                self._came.clear()
             self._changed.notify_all()
 
-    def get(self, exchange: int) -> bytes:
-        """The next packet of an exchange; raises what has ended the connection."""
+    def get(self, exchange: int) -> tuple[int, bytes]:
+        """The pass and the bytes of the next packet of an exchange; raises what has ended the connection."""
         with self._changed:
             self._changed.wait_for(lambda: self._came[exchange] or self._failure)
             if not self._came[exchange]:
                 assert self._failure is not None
                 raise self._failure
-            packet = self._came[exchange].popleft()
+            came = self._came[exchange].popleft()
             self._changed.notify_all()
-            return packet
+            return came
 
 
 class Streams:
@@ -82,9 +94,11 @@ class Streams:
     def __init__(self, host: int, sending: Mapping[int, socket.socket], receiving: Mapping[int, socket.socket]):
         self.host, self.hosts, self.sent_bytes = host, len(sending) + 1, 0
         self._sockets = [*sending.values(), *receiving.values()]
-        self._out: dict[int, queue.Queue[tuple[int, bytes] | None]] = {other: queue.Queue(LAG) for other in sending}
+        self._out: dict[int, queue.Queue[tuple[int, int, bytes] | None]] = {
+            other: queue.Queue(LAG) for other in sending
+        }
         self._in = {other: _Inbox() for other in receiving}
-        self._lost: dict[int, OSError] = {}  # by host that cannot be reached any more
+        self._lost: dict[int, Exception] = {}  # by host that cannot be reached any more
         self._threads = [
             *(threading.Thread(target=self._write, args=(n, sending[n]), daemon=True) for n in sending),
             *(threading.Thread(target=self._read, args=(n, receiving[n]), daemon=True) for n in receiving),
@@ -92,33 +106,40 @@ class Streams:
         for thread in self._threads:
             thread.start()
 
-    def send(self, packets: Mapping[int, bytes], exchange: int = 0) -> None:
+    def send(self, packets: Mapping[int, bytes], exchange: int = 0, identity: int = 0) -> None:
         """Hands every host its packet and goes on at once; waits only where a host is LAG packets behind.
 
         Args:
-            exchange: which one of the program this is. Those of different numbers may be waited for in any order.
+            exchange: which one of the pass this is. Those of different numbers may be waited for in any order.
+            identity: of the pass: a number of 32 bits that other passes do not have.
 
         Raises:
             ConnectionError: a host is gone.
         """
         for other, packet in packets.items():
-            self._hand_on(other, (exchange, packet))
+            self._hand_on(other, (identity, exchange, packet))
             self.sent_bytes += len(packet)
 
-    def receive(self, others: Iterable[int], size: int, exchange: int = 0) -> dict[int, bytes]:
+    def receive(self, others: Iterable[int], size: int, exchange: int = 0, identity: int = 0) -> dict[int, bytes]:
         """The next packet of each of these hosts, of ``size`` bytes; waits until they have come.
 
         Raises:
-            ConnectionError: a host is gone, or has sent something else.
+            ConnectionError: a host is gone, or has sent something else or of another pass. After the latter nothing
+                can be sent or received any more, here or by the others.
         """
         received = {}
         for other in others:
             try:
-                came = self._in[other].get(exchange)
+                of, came = self._in[other].get(exchange)
             except Exception as failure:
                 raise ConnectionError(f"Host {other} is gone: {failure}") from failure
+            if of != identity:
+                raise self._given_up(
+                    f"Host {other} makes another pass than host {self.host}: all hosts must make the same passes of "
+                    "the same inputs, in the same order and one at a time."
+                )
             if len(came) != size:
-                raise ConnectionError(f"Host {other} has sent {len(came)} bytes where {size} were expected.")
+                raise self._given_up(f"Host {other} has sent {len(came)} bytes where {size} were expected.")
             received[other] = came
         return received
 
@@ -132,12 +153,25 @@ class Streams:
                     break
         for thread in self._threads[: len(self._out)]:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._end(ConnectionError("the connections are closed"))
+        for connection in self._sockets:
+            connection.close()
+
+    def _given_up(self, sentence: str) -> ConnectionError:
+        """Hosts that are not at the same point never meet again: better an end for all than what looks like results."""
+        failure = ConnectionError(sentence)
+        self._lost = dict.fromkeys(self._out, failure)
+        self._end(failure, forget=True)
+        return failure
+
+    def _end(self, failure: Exception, forget: bool = False) -> None:
+        for inbox in self._in.values():  # a reader may be waiting there for its packet to be fetched
+            inbox.fail(failure, forget)
         for connection in self._sockets:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
 
-    def _hand_on(self, other: int, packet: tuple[int, bytes]) -> None:
+    def _hand_on(self, other: int, packet: tuple[int, int, bytes]) -> None:
         while True:
             if other in self._lost:
                 raise ConnectionError(f"Host {other} is gone: {self._lost[other]}") from self._lost[other]
@@ -148,92 +182,26 @@ class Streams:
     def _write(self, other: int, connection: socket.socket) -> None:
         try:
             while (packet := self._out[other].get()) is not None:
-                exchange, sent = packet
-                connection.sendall(_HEAD.pack(exchange, len(sent)) + sent)
+                identity, exchange, sent = packet
+                connection.sendall(_HEAD.pack(identity, exchange, len(sent)) + sent)
         except OSError as error:
-            self._lost[other] = error
+            self._lost.setdefault(other, error)
 
     def _read(self, other: int, connection: socket.socket) -> None:
         try:
             while True:
-                exchange, size = _HEAD.unpack(_exactly(connection, _HEAD.size))
+                identity, exchange, size = _HEAD.unpack(_exactly(connection, _HEAD.size))
                 if size > MOST_BYTES:
                     raise ConnectionError(f"it announces a packet of {size} bytes, and {MOST_BYTES} is the most")
-                self._in[other].put(exchange, _exactly(connection, size))
+                self._in[other].put(exchange, identity, _exactly(connection, size))
         except Exception as error:  # whoever waits for a packet must hear of it, whatever it is
             self._in[other].fail(error)
 
 
-def connect(
-    host: int, addresses: Mapping[int, tuple[str, int]], listener: socket.socket, key: bytes, timeout_s: float | int
-) -> Streams:
-    """Connections from this host to all others, and from them.
-
-    Args:
-        addresses: where each host listens.
-        listener: where this one does; closed afterwards.
-        key: that whoever connects has to know.
-        timeout_s: until all must have connected.
-
-    Raises:
-        ThinwireError: a host cannot be reached, or has not come in time.
-    """
-    deadline = time.monotonic() + timeout_s
-    with contextlib.ExitStack() as opened:
-        opened.callback(listener.close)
-        sending: dict[int, socket.socket] = {}
-        for other in addresses.keys() - {host}:
-            sending[other] = opened.enter_context(_greeting(host, other, addresses[other], key, deadline))
-        receiving: dict[int, socket.socket] = {}
-        while awaited := addresses.keys() - {host} - receiving.keys():
-            other, connection = _greeted(listener, awaited, key, deadline)
-            receiving[other] = opened.enter_context(connection)
-        for connection in (*sending.values(), *receiving.values()):
-            connection.settimeout(None)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.pop_all()
-        listener.close()
-    return Streams(host, sending, receiving)
-
-
-def _greeting(host: int, other: int, address: tuple[str, int], key: bytes, deadline: float) -> socket.socket:
-    """A connection to another host, which has been told who connects."""
-    try:
-        connection = socket.create_connection(address, max(0.1, deadline - time.monotonic()))
-        connection.sendall(_GREETING.pack(key, host))
-    except OSError as error:
-        raise ThinwireError(
-            f"Host {host} cannot reach host {other} at {address[0]}:{address[1]} ({error}); open that host's ports to "
-            "this one, or set THINWIRE_EXCHANGE=gloo."
-        ) from None
-    return connection
-
-
-def _greeted(listener: socket.socket, awaited: Set[int], key: bytes, deadline: float) -> tuple[int, socket.socket]:
-    """The next of the awaited hosts that connects; whoever does not know the key is sent away."""
-    while True:
-        listener.settimeout(max(0.1, deadline - time.monotonic()))
-        try:
-            connection, _ = listener.accept()
-        except TimeoutError:
-            missing = ", ".join(map(str, sorted(awaited)))
-            raise ThinwireError(
-                f"No connection came from host {missing}; open this host's ports to it, or set THINWIRE_EXCHANGE=gloo."
-            ) from None
-        with contextlib.suppress(OSError):
-            greeting = _exactly(connection, _GREETING.size, min(deadline, time.monotonic() + _GREETING_S))
-            given, other = _GREETING.unpack(greeting)
-            if hmac.compare_digest(given, key) and other in awaited:
-                return other, connection
-        connection.close()
-
-
-def _exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
+def _exactly(connection: socket.socket, size: int) -> bytes:
     data = bytearray(size)
     left = memoryview(data)
     while left:
-        if deadline is not None:
-            connection.settimeout(max(0.01, deadline - time.monotonic()))
         count = connection.recv_into(left)
         if not count:
             raise ConnectionError("it has closed the connection")
@@ -241,29 +209,10 @@ def _exactly(connection: socket.socket, size: int, deadline: float | None = None
     return bytes(data)
 
 
-def open_between_hosts(own_address: str, timeout_s: float | int) -> None:
-    """Connects the processes that JAX has joined; what is traced under ``streaming`` from now on uses it.
-
-    Args:
-        own_address: at which the other hosts can reach this one; it listens there and nowhere else.
-        timeout_s: until all must have connected.
-
-    Raises:
-        ThinwireError: a host cannot be reached.
-    """
-    import jax
-    from jax.experimental import multihost_utils
-
+def keep_open(streams: Streams) -> None:
+    """What is traced under ``streaming`` between as many devices from now on uses these."""
     global _open
-    family = socket.AF_INET6 if ":" in own_address else socket.AF_INET
-    listener = socket.create_server((own_address, 0), family=family)
-    here = f"{own_address} {listener.getsockname()[1]}".encode().ljust(64)
-    everywhere = multihost_utils.process_allgather(np.frombuffer(here, np.uint8))
-    key = np.frombuffer(secrets.token_bytes(KEY_BYTES), np.uint8)
-    key = np.asarray(multihost_utils.broadcast_one_to_all(key)).astype(np.uint8).tobytes()
-    texts = [np.asarray(one).astype(np.uint8).tobytes().decode().split() for one in everywhere]
-    addresses = {n: (address, int(port)) for n, (address, port) in enumerate(texts)}
-    _open = connect(jax.process_index(), addresses, listener, key, timeout_s)
+    _open = streams
 
 
 def close_between_hosts() -> None:
@@ -280,26 +229,44 @@ def between(devices: int) -> Streams | None:
 
 
 @contextlib.contextmanager
-def streaming(streams: Streams | None) -> Iterator[None]:
+def streaming(streams: Streams | None, identity: Any = 0) -> Iterator[None]:
     """What one program, traced inside, sends goes through these streams; None: through XLA's collectives.
 
     Each exchange gets a number, the same on all hosts, since all trace the same program. Streams have no gradient.
+
+    Args:
+        identity: uint32 of the pass, a number or a traced one: of the program and its inputs. A pass that meets one of
+            another number fails.
     """
-    token = _used.set(None if streams is None else (streams, itertools.count()))
+    token = _traced.set(None if streams is None else _Program(streams, identity))
     try:
         yield
     finally:
-        _used.reset(token)
+        _traced.reset(token)
+
+
+def pass_identity(program: str, inputs: Array) -> Array:
+    """A number of a pass: of its program, and of inputs that all hosts have; other inputs have another one.
+
+    By chance two share one in 4 billion pairs.
+    """
+    raw = inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype(jnp.float32).view(jnp.uint32)
+    word_I = raw.reshape(-1).astype(jnp.uint32)
+    mixed_I = word_I ^ (jnp.arange(word_I.size, dtype=jnp.uint32) * jnp.uint32(2654435761))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # the last steps of MurmurHash3
+        mixed_I = (mixed_I ^ (mixed_I >> jnp.uint32(shift))) * jnp.uint32(factor)
+    mixed_I = mixed_I ^ (mixed_I >> jnp.uint32(16))
+    return jnp.sum(mixed_I, dtype=jnp.uint32) ^ jnp.uint32(zlib.crc32(program.encode()))
 
 
 def used() -> Streams | None:
     """The streams that what is being traced uses."""
-    found = _used.get()
-    return found[0] if found else None
+    found = _traced.get()
+    return found.streams if found else None
 
 
-def next_exchange() -> int:
-    """The number of the exchange that is being traced; only where streams are used."""
-    found = _used.get()
+def next_exchange() -> tuple[int, Any]:
+    """The number of the exchange that is being traced, and its pass; only where streams are used."""
+    found = _traced.get()
     assert found is not None
-    return next(found[1])
+    return next(found.exchanges), found.identity
