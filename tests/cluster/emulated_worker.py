@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 
 HOST = int(os.environ.get("THINWIRE_HOST", 0))
 
@@ -108,12 +109,11 @@ def psum():
 def _listening():
     """The addresses at which sockets of this host's namespace listen."""
     for family, file in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
-        with open(f"/proc/net/{file}") as lines:
-            for words in [line.split() for line in lines][1:]:
-                if words[3] == "0A":  # TCP_LISTEN
-                    address = bytes.fromhex(words[1].partition(":")[0])
-                    numbers = b"".join(address[n : n + 4][::-1] for n in range(0, len(address), 4))
-                    yield socket.inet_ntop(family, numbers).removeprefix("::ffff:")
+        for words in map(str.split, Path(f"/proc/net/{file}").read_text().splitlines()[1:]):
+            if words[3] == "0A":  # TCP_LISTEN
+                address = bytes.fromhex(words[1].partition(":")[0])
+                numbers = b"".join(address[n : n + 4][::-1] for n in range(0, len(address), 4))
+                yield socket.inet_ntop(family, numbers).removeprefix("::ffff:")
 
 
 if __name__ == "__main__":
