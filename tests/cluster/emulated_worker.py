@@ -84,6 +84,18 @@ def absent():
     join()
 
 
+def fails():
+    """Host 1 fails while the others wait for it."""
+    from jax.experimental import multihost_utils
+
+    from thinwire.cluster.rendezvous import join
+
+    join({"task": "fails"})
+    if HOST == 1:
+        raise RuntimeError("out of luck")
+    multihost_utils.sync_global_devices("never")
+
+
 def psum():
     """All hosts add up their number, counted from 1, in one compiled program."""
     from thinwire.cluster.rendezvous import join, leave

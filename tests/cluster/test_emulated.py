@@ -170,6 +170,15 @@ def test_processes_of_jax_join_and_add_up_and_listen_at_their_own_address_only(p
         assert set(listening.split()[2:]) == {address}
 
 
+def test_a_program_that_fails_ends_though_the_others_wait_for_it(pair):
+    with (
+        pair.start([sys.executable, emulated_worker.__file__, "fails"]) as running,
+        pytest.raises(HostError, match="Host h1 ended with exit code 1"),
+    ):
+        running.wait(SECONDS)
+    assert "RuntimeError: out of luck" in running.errors_of(1)
+
+
 def test_a_host_that_never_comes_is_named_by_the_others(pair):
     with (
         pair.start([sys.executable, emulated_worker.__file__, "absent"], start_timeout_s=5) as running,

@@ -3,10 +3,15 @@
 A script that calls `join()` first runs under `thinwire cluster run` on emulated hosts and on real ones alike.
 """
 
+import atexit
+import contextlib
+import logging
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from thinwire.cluster.handshake import agree, own_facts
@@ -22,6 +27,7 @@ EXCHANGES = ("streams", "gloo")
 START_TIMEOUT = "THINWIRE_START_TIMEOUT"  # seconds until all must have come
 DEFAULT_START_TIMEOUT_S = 60.0
 DEFAULT_PORT = 8476
+LAST_WAIT_S = 3  # for the others, of a host that ends by sys.exit() without having left
 HEARTBEAT_S = 20  # after so long without a word from a host jax ends the others
 
 
@@ -104,7 +110,7 @@ def join(
     timeout_s = meeting.start_timeout_s if start_timeout_s is None else start_timeout_s
     if meeting.hosts == 1:
         return meeting
-    alike = {**own_facts(), EXCHANGE: meeting.exchange, **(facts or {})}
+    alike = {**own_facts(), HOSTS: f"{meeting.hosts}", EXCHANGE: meeting.exchange, **(facts or {})}
     agree(meeting.address, meeting.port, meeting.hosts, meeting.host, alike, timeout_s)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
@@ -115,7 +121,9 @@ def join(
         coordinator_bind_address=meeting.coordinator,  # or it would listen at every address of host 0
         initialization_timeout=max(1, round(timeout_s)),
         heartbeat_timeout_seconds=HEARTBEAT_S,
+        shutdown_timeout_seconds=LAST_WAIT_S,
     )
+    _end_at_once_by_exceptions()
     before = threads()
     jax.local_devices()  # makes the collectives
     if step_behind:
@@ -127,12 +135,35 @@ def join(
     return meeting
 
 
+def _end_at_once_by_exceptions() -> None:
+    """From now on a program that an exception ends, ends: JAX's goodbye would wait for hosts that wait for this one."""
+    said = sys.excepthook
+    failed: list[type[BaseException]] = []
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        failed.append(kind)
+        said(kind, error, traceback)
+
+    def end() -> None:
+        if failed:
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(130 if issubclass(failed[0], KeyboardInterrupt) else 1)
+
+    sys.excepthook = hook
+    atexit.register(end)  # runs before JAX's
+
+
 def leave() -> None:
     """Say goodbye to the other hosts; for the end of a program that has joined."""
     import jax
+    from jax.experimental import multihost_utils
 
     try:
-        jax.distributed.shutdown()  # when all have come so far, nobody waits for a packet any more
+        multihost_utils.sync_global_devices("leave")  # however long it takes the others to come so far
+        jax.distributed.shutdown()  # now nobody waits for a packet any more
     finally:
         streams.close_between_hosts()
 

@@ -162,6 +162,12 @@ class Streams:
         failure = ConnectionError(sentence)
         self._lost = dict.fromkeys(self._out, failure)
         self._end(failure, forget=True)
+        for waiting in self._out.values():  # its writer has nothing left to do
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
+            with contextlib.suppress(queue.Full):
+                waiting.put_nowait(None)
         return failure
 
     def _end(self, failure: Exception, forget: bool = False) -> None:
