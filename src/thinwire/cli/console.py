@@ -51,7 +51,7 @@ def say(text: str = "") -> None:
 
 def remark(text: str) -> None:
     """Print a line of text to stderr as it is."""
-    print(text, file=sys.stderr, flush=True)
+    print(f"{text}\n", end="", file=sys.stderr, flush=True)  # in one piece: several threads print
 
 
 def fail(error: BaseException | str) -> None:
