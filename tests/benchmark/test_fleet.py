@@ -52,7 +52,7 @@ def test_everybody_answers_and_foreign_lines_are_left_out(running):
 
 def test_the_beginning_is_told_before_the_answer(running):
     told = []
-    answers = Fleet(running).ask([0, 1], "run", begun=lambda: told.append("begun"), tell=True)
+    answers = Fleet(running).ask([0, 1], "run", begun=lambda: told.append("begun"))
     assert (told, len(answers)) == (["begun", "begun"], 2)
 
 

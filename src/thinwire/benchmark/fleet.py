@@ -49,18 +49,17 @@ class Fleet:
         return self.ask(range(len(self.running.processes)), do, **order)
 
     def ask(
-        self, hosts: Sequence[int], do: str, begun: Callable[[], None] = lambda: None, **order: Any
+        self, hosts: Sequence[int], do: str, begun: Callable[[], None] | None = None, **order: Any
     ) -> list[dict[str, Any]]:
         """What some hosts answer to the same order; the others stay idle.
 
         Args:
-            begun: called for each of these hosts that says that what is to be done has begun; they do if they are to
-                ``tell``.
+            begun: called when a host tells, which it is asked to then, that what it does has begun.
 
         Raises:
             ThinwireError: as of ``everybody``.
         """
-        line = json.dumps({"do": do, **order}) + "\n"
+        line = json.dumps({"do": do, **order, **({"tell": True} if begun else {})}) + "\n"
         for host in hosts:
             pipe = self.running.processes[host].stdin
             assert pipe is not None
@@ -77,7 +76,7 @@ class Fleet:
             with contextlib.suppress(OSError):
                 process.stdin.close()
 
-    def _answer(self, host: int, do: str, deadline: float, begun: Callable[[], None]) -> dict[str, Any]:
+    def _answer(self, host: int, do: str, deadline: float, begun: Callable[[], None] | None) -> dict[str, Any]:
         while True:
             try:
                 line = self._lines[host].get(timeout=0.2)
@@ -93,7 +92,7 @@ class Fleet:
                 continue
             with contextlib.suppress(ValueError):  # a library's line
                 answer = json.loads(line)
-                if BEGUN in answer:
+                if begun and BEGUN in answer:
                     begun()
                     continue
                 if "error" in answer:

@@ -115,13 +115,7 @@ class _Programs:
 
     def run(self, strategy: Strategy, silent: bool = False, begun: Callable[[], None] | None = None) -> "_Pass":
         """One pass on all hosts, or on host 0 alone; ``begun`` is called when all have met and it begins."""
-        answers = self._ask(
-            strategy,
-            "run",
-            strategy=strategy.spec(),
-            silent=silent,
-            **({"tell": True, "begun": begun} if begun else {}),
-        )
+        answers = self._ask(strategy, "run", begun=begun, strategy=strategy.spec(), silent=silent)
         most = lambda name: max(one[name] for one in answers)
         of_each = lambda name: tuple(one[name] for one in answers)
         timed = TimedPass(most("seconds"), of_each("flops_per_second"))
