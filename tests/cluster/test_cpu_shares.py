@@ -39,6 +39,16 @@ def test_a_limit_of_version_2_is_one_line(tmp_path, monkeypatch):
         assert (above / "cgroup.subtree_control").read_text() == "+cpu"
 
 
+def test_clusters_are_found_by_groups_of_either_kind(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "find_controller", lambda: cpu.Controller(tmp_path, 2))
+    assert cpu.clusters_with_groups() == set()
+    cpu.make_group(cpu.host_group("lab", 0), 0.5, cores=1)
+    cpu.make_idle_group(cpu.idle_group("den"))
+    assert (cpu.idle_group("den") / "cpu.idle").read_text() == "1"
+    assert cpu.idle_group("den").parent == tmp_path  # beside every other group, thinwire's among them
+    assert cpu.clusters_with_groups() == {"lab", "den"}
+
+
 def test_halves_of_cores_are_spread_and_whole_ones_are_alone():
     assert Counter(cpu.deal_cores([0.5] * 4, cores=[0, 1])) == {(0,): 2, (1,): 2}
     assert cpu.deal_cores([0.5, 1.0, 0.5], cores=[4, 5]) in ([(5,), (4,), (5,)], [(4,), (5,), (4,)])

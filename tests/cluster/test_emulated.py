@@ -25,7 +25,7 @@ HOST = HostSpec(0.5, 50.0)
 def parts_of(name):
     """Everything of a cluster that the machine still has."""
     spaces = {space for space in namespaces.existing() if namespaces.cluster_of(space) == name}
-    groups = {str(cpu.cluster_group(name))} if cpu.cluster_group(name).exists() else set()
+    groups = {str(group) for group in (cpu.cluster_group(name), cpu.idle_group(name)) if group.exists()}
     return spaces | groups | {record.name for record in state.records() if record.name == name}
 
 
@@ -125,12 +125,15 @@ def test_a_host_gets_the_share_of_a_core_that_it_was_given():
 
 
 def test_cores_that_a_host_has_a_part_of_are_kept_awake_while_something_runs(pair):
-    spinning = lambda: cpu.processes_in(cpu.cluster_group(pair.name)) - hosts()
-    hosts = lambda: {pid for host in range(2) for pid in cpu.processes_in(cpu.host_group(pair.name, host))}
+    spinning = lambda: cpu.processes_in(cpu.idle_group(pair.name))
     cores = cpu.shared_cores([0.5, 0.5], cpu.deal_cores([0.5, 0.5]))
     with pair.start(["cat"], stdin=subprocess.PIPE):
         assert until(lambda: len(spinning()) == len(cores))
         assert all(os.sched_getscheduler(pid) == os.SCHED_IDLE for pid in spinning())
+        group = cpu.idle_group(pair.name)
+        assert group.parent == cpu.find_controller().root  # there it gives way to the whole machine, not to hosts alone
+        if (group / "cpu.idle").exists():  # Linux from 5.15
+            assert (group / "cpu.idle").read_text().strip() == "1"
     assert not spinning()
 
 

@@ -20,6 +20,7 @@ from thinwire.errors import ThinwireError
 PERIOD_US = 10_000
 LEAST_QUOTA_US = 1_000  # the kernel's
 GROUP = "thinwire"
+IDLE_PREFIX = f"{GROUP}-idle-"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,21 @@ def cluster_group(cluster: str) -> Path:
     return find_controller().root / GROUP / cluster
 
 
+def idle_group(cluster: str) -> Path:
+    """The folder of the group of what fills a cluster's idle time; beside all others, for it is to give way to all."""
+    return find_controller().root / f"{IDLE_PREFIX}{cluster}"
+
+
+def clusters_with_groups() -> set[str]:
+    """The names of all clusters that have a group of either kind."""
+    try:
+        root = find_controller().root
+    except ThinwireError:
+        return set()
+    hosts, idle = (root / GROUP).glob("*/"), root.glob(f"{IDLE_PREFIX}*/")
+    return {folder.name for folder in hosts} | {folder.name.removeprefix(IDLE_PREFIX) for folder in idle}
+
+
 def make_group(group: Path, share: float | int, cores: int) -> None:
     """Make a host's group and limit it."""
     controller = find_controller()
@@ -76,8 +92,11 @@ def make_group(group: Path, share: float | int, cores: int) -> None:
 
 
 def make_idle_group(group: Path) -> None:
-    """Make a group that runs only when nothing beside it would."""
-    group.mkdir()
+    """Make a group that runs only when nothing beside it would: at the top, so that this is anything else.
+
+    Hosts' groups must have been made: they have the top's controllers handed down.
+    """
+    group.mkdir(exist_ok=True)
     try:
         (group / "cpu.idle").write_text("1")
     except OSError:  # Linux before 5.15: as little as there is

@@ -83,7 +83,7 @@ class Cluster:
         run = f"run-{os.getpid()}-{next(_numbers)}"
         chosen_hosts = list(range(len(self.specs))) if hosts is None else [one for n in hosts for one in self._which(n)]
         groups = [cpu.host_group(self.name, host) / run for host in chosen_hosts]
-        idle_group = cpu.cluster_group(self.name) / f"idle-{run}"
+        idle_group = cpu.idle_group(self.name) / run
         processes: list[subprocess.Popen] = []
         fillers: list[subprocess.Popen] = []
 
@@ -101,9 +101,8 @@ class Cluster:
                 filler.wait()
             keeper.communicate()  # closes its standard input: nothing is left to be kept
 
-        for group in groups:
+        for group in (*groups, idle_group):
             group.mkdir()
-        cpu.make_idle_group(idle_group)
         keeper = subprocess.Popen(
             [*_BARE_PYTHON, _KEEPER, *map(str, (*groups, idle_group))], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -224,6 +223,7 @@ def bring_up(specs: Sequence[HostSpec], name: str | None = None, stays: bool = F
             if spec.loss:
                 shaping.set_loss(namespaces.host_namespace(chosen, host), spec.loss)
             cpu.make_group(cpu.host_group(chosen, host), spec.cpu, len(cores[host]))
+        cpu.make_idle_group(cpu.idle_group(chosen))
         return Cluster(record)
     except BaseException:
         take_down(chosen)

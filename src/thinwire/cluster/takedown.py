@@ -8,7 +8,6 @@ from pathlib import Path
 from thinwire.cluster import cpu, namespaces, state
 from thinwire.cluster.signals import uninterrupted
 from thinwire.cluster.specs import NAME, check_name
-from thinwire.errors import ThinwireError
 
 
 def take_down(name: str) -> int:
@@ -19,7 +18,7 @@ def take_down(name: str) -> int:
     """
     check_name(name)
     with uninterrupted():
-        group = cpu.cluster_group(name)
+        group, idle_group = cpu.cluster_group(name), cpu.idle_group(name)
         ended = cpu.end_all(group)
         belonging = sorted(space for space in namespaces.existing() if namespaces.cluster_of(space) == name)
         for namespace in belonging:
@@ -29,6 +28,7 @@ def take_down(name: str) -> int:
                 ended += 1
         namespaces.remove(belonging)
         cpu.remove_group(group)
+        cpu.remove_group(idle_group)
         with contextlib.suppress(OSError):  # other clusters are in it, or it is not there
             group.parent.rmdir()
         state.forget(name)
@@ -46,7 +46,8 @@ def signal_group(group: Path, number: int) -> set[int]:
 
 def leftovers() -> dict[str, str]:
     """Clusters whose owner is gone, and parts of some that nobody has written down: name, and why it is left over."""
-    parts = {namespaces.cluster_of(namespace) for namespace in namespaces.existing()} | _groups()
+    parts = {namespaces.cluster_of(namespace) for namespace in namespaces.existing()}
+    parts |= {name for name in cpu.clusters_with_groups() if NAME.fullmatch(name)}
     there = state.records()  # asked second: a record comes before its parts and goes after them
     found = {
         record.name: f"its owner, process {record.owner.pid}, is gone"
@@ -55,12 +56,3 @@ def leftovers() -> dict[str, str]:
     }
     found |= dict.fromkeys(parts - {record.name for record in there}, "nobody has written it down")
     return dict(sorted(found.items()))
-
-
-def _groups() -> set[str]:
-    try:
-        folder = cpu.find_controller().root / cpu.GROUP
-    except ThinwireError:
-        return set()
-    there = (path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ()
-    return {name for name in there if NAME.fullmatch(name)}
