@@ -106,6 +106,7 @@ def psum():
     from jax.sharding import NamedSharding
     from jax.sharding import PartitionSpec as P
 
+    from thinwire.errors import ThinwireError
     from thinwire.wire.spmd import make_mesh
 
     mesh = make_mesh(meeting.hosts)
@@ -115,6 +116,10 @@ def psum():
     add = jax.jit(jax.shard_map(lambda x: jax.lax.psum(x, axis), mesh=mesh, in_specs=P(axis), out_specs=P()))
     print("sum", float(add(everybody)[0]), "of", jax.device_count())
     print("listening at", *sorted(_listening()))
+    try:
+        join({"task": "psum"})
+    except ThinwireError as error:
+        print("again:", error)
     leave()
 
 

@@ -168,8 +168,9 @@ def test_a_port_in_use_and_a_program_that_is_not_there_are_told(pair):
 
 def test_processes_of_jax_join_and_add_up_and_listen_at_their_own_address_only(pair):
     for said, address in zip(worker(pair, "psum"), pair.addresses, strict=True):
-        summed, listening = said.splitlines()[-2:]
+        summed, listening, again = said.splitlines()[-3:]
         assert summed == "sum 3.0 of 2"
+        assert "has joined the others already" in again
         assert set(listening.split()[2:]) == {address}
 
 

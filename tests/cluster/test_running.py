@@ -65,3 +65,19 @@ def test_who_does_not_listen_is_killed():
         assert running.processes[0].stdout.readline() == "ready\n"
         running.end()
         assert running.processes[0].returncode == -signal.SIGKILL
+
+
+def test_one_that_had_ended_without_an_error_is_told_of():
+    with started("exit 0", "sleep 0.5; exit 3") as running, pytest.raises(HostError) as error:
+        running.wait(60)
+    assert "h1 ended with exit code 3" in str(error.value)
+    assert "; h0 had ended by itself after 0." in str(error.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_one_that_stands_still_is_told_of():
+    with started("kill -STOP $$; sleep 600", "sleep 0.5; exit 3", "sleep 600") as running:
+        with pytest.raises(HostError, match=r"h1 ended with exit code 3.*; h0 was stopped") as error:
+            running.wait(60)
+        assert "h2" not in str(error.value)
+        assert running.processes[0].returncode == -signal.SIGKILL

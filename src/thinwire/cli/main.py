@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from thinwire.cli.console import fail, say
+from thinwire.cluster.signals import held_back
 from thinwire.errors import ThinwireError
 from thinwire.kernels.choice import using
 
@@ -88,7 +89,8 @@ def _dispatch(argv: list[str]) -> int:
     name, *rest = argv
     if name not in COMMANDS:
         raise ThinwireError(_unknown(name))
-    module = importlib.import_module(f"thinwire.cli.{name}")
+    with held_back():
+        module = importlib.import_module(f"thinwire.cli.{name}")
     try:
         args = build_parser(module).parse_args(rest)
     except SystemExit as done:  # --help

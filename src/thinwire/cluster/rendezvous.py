@@ -17,7 +17,6 @@ from typing import Any
 from thinwire.cluster.handshake import agree, own_facts
 from thinwire.cluster.priority import carry_behind, threads
 from thinwire.errors import ThinwireError
-from thinwire.wire import connecting, streams
 
 COORDINATOR = "THINWIRE_COORDINATOR"  # address:port of host 0
 HOSTS = "THINWIRE_HOSTS"  # how many there are
@@ -102,14 +101,19 @@ def join(
     THINWIRE_EXCHANGE is `gloo`.
 
     Raises:
-        ThinwireError: on every host, if one has not come in time or differs; the sentence names it.
+        ThinwireError: on every host, if one has not come in time or differs; the sentence names it. Or this process has
+            joined before.
     """
-    import jax
+    import jax  # here, for whoever starts programs does without it
+
+    from thinwire.wire import connecting
 
     meeting = from_environment()
     timeout_s = meeting.start_timeout_s if start_timeout_s is None else start_timeout_s
     if meeting.hosts == 1:
         return meeting
+    if jax.distributed.is_initialized():
+        raise ThinwireError("This process has joined the others already: call join() once, before all else.")
     alike = {**own_facts(), HOSTS: f"{meeting.hosts}", EXCHANGE: meeting.exchange, **(facts or {})}
     agree(meeting.address, meeting.port, meeting.hosts, meeting.host, alike, timeout_s)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -160,6 +164,8 @@ def leave() -> None:
     """Say goodbye to the other hosts; for the end of a program that has joined."""
     import jax
     from jax.experimental import multihost_utils
+
+    from thinwire.wire import streams
 
     try:
         multihost_utils.sync_global_devices("leave")  # however long it takes the others to come so far

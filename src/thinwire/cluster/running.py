@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -66,6 +67,7 @@ class Running:
         self._signal_all, self._clear, self._error_sink = signal_all, clear, error_sink
         self._begin = time.monotonic()
         self._codes: dict[int, int] = {}
+        self._whens: dict[int, float] = {}  # when each of these ended
         self._ends: queue.SimpleQueue[tuple[int, int, float]] = queue.SimpleQueue()
         self._errors: list[deque[str]] = [deque(maxlen=KEPT_LINES) for _ in self.processes]
         self._ended = False
@@ -96,11 +98,11 @@ class Running:
                 raise ThinwireError(
                     f"{late} did not end within {timeout_s:g} s, and all were ended: allow more time."
                 ) from None
-            self._codes[host] = code
+            self._codes[host], self._whens[host] = code, when
             if code != 0:
-                alone = len(self._codes) == len(self.processes)
+                alone, suspects = len(self._codes) == len(self.processes), self._suspects(host)
                 self.end()
-                raise HostError(self._obituary(host, code, when - self._begin, alone), host, code)
+                raise HostError(self._obituary(host, code, alone, suspects), host, code)
         return tuple(self._codes[host] for host in range(len(self.processes)))
 
     def errors_of(self, host: int) -> str:
@@ -156,17 +158,39 @@ class Running:
                 if self._error_sink is not None:
                     self._error_sink(host, line.rstrip("\n"))
 
-    def _obituary(self, host: int, code: int, after_s: float, alone: bool) -> str:
+    def _suspects(self, failed: int) -> str:
+        """What the others did that may have been the reason: ended early without an error, or stood still."""
+        ended = [
+            f"{self.names[host]} had ended by itself after {self._whens[host] - self._begin:.1f} s"
+            for host in self._codes
+            if host != failed
+        ]
+        stopped = [
+            f"{name} was stopped (SIGSTOP)"
+            for name, process in zip(self.names, self.processes, strict=True)
+            if process.poll() is None and _state(process.pid) == "T"
+        ]
+        return "".join(f"; {one}" for one in (*ended, *stopped))
+
+    def _obituary(self, host: int, code: int, alone: bool, suspects: str) -> str:
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         said = " ".join(self.errors_of(host).split())
         last = f"; the last it said: {said[-400:]}" if said and self._error_sink is None else ""
         others = "" if alone else "; the others were ended"
-        return f"Host {self.names[host]} {how} after {after_s:.1f} s{others}{last}"
+        return f"Host {self.names[host]} {how} after {self._whens[host] - self._begin:.1f} s{suspects}{others}{last}"
 
 
 def shell_code(code: int) -> int:
     """A process's exit code as a shell tells it: 128 + N for signal N."""
     return 128 - code if code < 0 else code
+
+
+def _state(process: int) -> str:
+    """The letter by which Linux tells what a process does; nothing elsewhere."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _signal_name(number: int) -> str:

@@ -34,6 +34,19 @@ def stopping_unwinds() -> Iterator[None]:
 
 
 @contextmanager
+def held_back() -> Iterator[None]:
+    """While inside, Ctrl-C waits: for imports, in the midst of which some libraries swallow it or crash."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """While inside, signals to stop are ignored: for a second or two in which things are cleared away."""
     if threading.current_thread() is not threading.main_thread():
