@@ -11,17 +11,17 @@ programs of a part are timed in turns.
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from thinwire.benchmark.growth import codec_rows, pass_rows, strategy_on
 from thinwire.benchmark.pieces import TIMED
 from thinwire.cli import console, inputs, main, resume
-from thinwire.cli.bench import numbers
 from thinwire.cli.cores import on_cores
 from thinwire.codecs import GroupedVQ
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
+from thinwire.number_lists import parse_counts
 from thinwire.reports.growth import findings, fits_of, growth_markdown, growth_plot
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import save_figure
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     inputs.check_section(args.docs, args.section)
     parts = chosen_parts(args.parts)
     strategies = [one for one in parse_strategies(args.strategies) if not isinstance(one, Single)]
-    lists = {name: [whole(name, value) for value in numbers(f"--{name}", getattr(args, name))] for name in LISTS}
+    lists = {name: parse_counts(f"--{name}", getattr(args, name)) for name in LISTS}
     with on_cores(args.cores) as cores:
         model = inputs.open_model(args.model)
         document: dict[str, Any] = {
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(model="shape:vit-base")
 
 
-def of_codec(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> list[dict]:
+def of_codec(model: LoadedModel, strategies: list[Strategy], lists: Mapping[str, Sequence[int]], args) -> list[dict]:
     """Encoding and decoding by codewords, at the fewest and at 32 groups (or the most), and by groups."""
     del strategies
     dim, groups = _dims(model).site_dim("kv"), lists["groups"]
@@ -115,7 +115,7 @@ def of_codec(model: LoadedModel, strategies: list[Strategy], lists: dict[str, li
         return codec_rows(pairs, dim, args.rows, _step(bar))
 
 
-def of_tokens(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> list[dict]:
+def of_tokens(model: LoadedModel, strategies: list[Strategy], lists: Mapping[str, Sequence[int]], args) -> list[dict]:
     """A pass of the single device, and of one of several, by tokens."""
     several = (strategy_on(strategies[0], args.token_devices), args.token_devices)
     places = [(one, tokens, devices) for one, devices in ((Single(), 1), several) for tokens in lists["tokens"]]
@@ -123,7 +123,7 @@ def of_tokens(model: LoadedModel, strategies: list[Strategy], lists: dict[str, l
         return pass_rows(model, places, args.dtype, _step(bar))
 
 
-def of_devices(model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], args) -> list[dict]:
+def of_devices(model: LoadedModel, strategies: list[Strategy], lists: Mapping[str, Sequence[int]], args) -> list[dict]:
     """A pass of one of N devices, and what the single device's time says of it by FLOPs alone."""
     tokens, dims = args.device_tokens, _dims(model)
     places: list[tuple[Strategy, int, int]] = [(Single(), tokens, 1)]
@@ -147,7 +147,11 @@ MEASURES = {"codec": of_codec, "tokens": of_tokens, "devices": of_devices}
 
 
 def check(
-    model: LoadedModel, strategies: list[Strategy], lists: dict[str, list[int]], token_devices: int, device_tokens: int
+    model: LoadedModel,
+    strategies: list[Strategy],
+    lists: Mapping[str, Sequence[int]],
+    token_devices: int,
+    device_tokens: int,
 ) -> None:
     """Says what cannot be measured before anything is."""
     if not strategies:
@@ -198,17 +202,6 @@ def read_done(path: str | None, document: Mapping[str, Any]) -> dict[str, Any]:
         ThinwireError: there is no file, it is none of this job's, or its settings were others.
     """
     return resume.read_earlier(path, JOB, lambda old: {part: list(old[part]) for part in PARTS}, document, SETTINGS)
-
-
-def whole(name: str, value: float) -> int:
-    """A number that counts something.
-
-    Raises:
-        ThinwireError: it is no whole number of at least 1.
-    """
-    if value < 1 or value != int(value):
-        raise ThinwireError(f"--{name} has {value:g}; give whole numbers of at least 1.")
-    return int(value)
 
 
 def _dims(model: LoadedModel):

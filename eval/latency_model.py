@@ -25,11 +25,11 @@ from thinwire.benchmark.measure import measure
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.profiled import HostProfiler, profile_hosts
 from thinwire.cli import console, inputs, main, resume
-from thinwire.cli.bench import numbers
 from thinwire.cluster.specs import check_rate, parse_hosts, usable_cores
 from thinwire.cluster.tools import require_emulation
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
+from thinwire.number_lists import parse_counts, parse_numbers
 from thinwire.planning.profile import DESCRIPTION, Profile, from_plain, to_plain
 from thinwire.reports.json_file import write_json
 from thinwire.reports.plots import save_figure
@@ -101,9 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def grid(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every cell of the grid with its profiles and measured rows, from the file or measured now."""
     strategies = list(dict.fromkeys(parse_strategies(args.strategies)))
-    counts = [whole("--hosts", count) for count in numbers("--hosts", args.hosts)]
-    lengths = [whole("--tokens", tokens) for tokens in numbers("--tokens", args.tokens)]
-    rates = tuple(numbers("--mbps", args.mbps))
+    counts, lengths = parse_counts("--hosts", args.hosts), parse_counts("--tokens", args.tokens)
+    rates = tuple(parse_numbers("--mbps", args.mbps))
     for rate in rates:
         check_rate(rate)
     if args.repeats < 1:
@@ -266,17 +265,6 @@ def check(model: LoadedModel, strategies: Sequence[Strategy], hosts: int, tokens
     for strategy in strategies:
         strategy.check(dims)
         strategy.layout(dims, tokens, 1 if isinstance(strategy, Single) else hosts, None)
-
-
-def whole(option: str, value: float) -> int:
-    """A number that counts something.
-
-    Raises:
-        ThinwireError: it is no whole number of at least 1.
-    """
-    if value < 1 or value != int(value):
-        raise ThinwireError(f"{option} has {value:g}; give whole numbers of at least 1.")
-    return int(value)
 
 
 if __name__ == "__main__":

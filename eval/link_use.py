@@ -27,13 +27,13 @@ import numpy as np
 from jax import lax
 
 from thinwire.cli import console, inputs, main
-from thinwire.cli.bench import numbers
 from thinwire.cluster.emulated import Cluster, HostSpec, emulated
 from thinwire.cluster.rendezvous import join, leave
 from thinwire.cluster.shaping import INTERFACE
 from thinwire.cluster.specs import check_rate
 from thinwire.cluster.tools import require_emulation
 from thinwire.errors import ThinwireError
+from thinwire.number_lists import parse_numbers
 from thinwire.reports.json_file import write_json
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.sections import write_section
@@ -66,7 +66,8 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     inputs.check_outputs(args.json, args.docs)
     inputs.check_section(args.docs, args.section)
-    rates, sizes = numbers("--mbps", args.mbps), [round(1000 * size) for size in numbers("--kilobytes", args.kilobytes)]
+    rates = parse_numbers("--mbps", args.mbps)
+    sizes = [round(1000 * size) for size in parse_numbers("--kilobytes", args.kilobytes)]
     for rate in rates:
         check_rate(rate)
     if args.repeats < 1 or min(sizes) < 1:

@@ -14,9 +14,9 @@ from typing import Any
 
 from thinwire.benchmark.local import local_rows
 from thinwire.cli import console, inputs, main
-from thinwire.cli.bench import numbers
 from thinwire.cli.cores import on_cores
 from thinwire.errors import ThinwireError
+from thinwire.number_lists import parse_counts
 from thinwire.reports.json_file import write_json
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.sections import write_section
@@ -48,9 +48,9 @@ def run(arguments: list[str]) -> int:
     strategy = parse_strategy(args.strategy)
     if not isinstance(strategy, Sequence):
         raise ThinwireError(f"--strategy {args.strategy} splits no tokens; use sequence or ring.")
-    devices = [int(count) for count in numbers("--devices", args.devices)]
-    if min(devices) < 1 or args.repeats < 1:
-        raise ThinwireError("--devices and --repeats are at least 1.")
+    devices = parse_counts("--devices", args.devices)
+    if args.repeats < 1:
+        raise ThinwireError(f"--repeats is {args.repeats}; one repeat is the least.")
     split = None if args.split == "even" else inputs.parse_split(args.split)
     with on_cores(1):
         model = inputs.open_model(args.model)

@@ -24,8 +24,8 @@ def test_every_device_is_beside_the_single_one():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--strategy", "tensor:int8"], "tensor:int8 splits no tokens"), (["--devices", "0"], "--devices"),
-     (["--repeats", "0"], "at least 1")],
+    [(["--strategy", "tensor:int8"], "tensor:int8 splits no tokens"), (["--devices", "0"], "--devices has 0"),
+     (["--repeats", "0"], "the least")],
 )  # fmt: skip
 def test_mistakes_are_told_before_a_model_is_opened(options, said):
     with pytest.raises(ThinwireError, match=said):

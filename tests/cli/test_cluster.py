@@ -8,7 +8,8 @@ import pytest
 
 from cluster.emulation import needs_emulation
 from thinwire.cli.main import main
-from thinwire.cluster import state, tools
+from thinwire.cluster import namespaces, state, tools
+from thinwire.cluster.emulated import Cluster
 
 RUN = ["cluster", "run", "--hosts", "2"]
 
@@ -110,6 +111,10 @@ def test_a_cluster_that_stays(place, capsys):
             trace = ["--markov", "20:5:0.1"]
             assert main(["cluster", "run", "--name", name, *trace, "--", sys.executable, "-c", "print('here')"]) == 0
             assert sorted(capsys.readouterr().out.splitlines()) == ["h0| here", "h1| here"]
+        Cluster(state.find(name)).set_rate(3.0)  # as a command with a trace leaves it that is killed
+        assert main(["cluster", "run", "--name", name, "--", "true"]) == 0
+        assert "rate 10Mbit" in tools.call("tc", "-n", namespaces.host_namespace(name, 1), "qdisc", "show")
+        capsys.readouterr()
         assert main(["cluster", "status", "--json"]) == 0
         (row,) = [row for row in json.loads(capsys.readouterr().out)["clusters"] if row["name"] == name]
         assert [host["cpu"] for host in row["hosts"]] == [0.5, 0.25]

@@ -123,6 +123,32 @@ def psum():
     leave()
 
 
+def crowd():
+    """All hosts give out passes with large packets, and work of their own, before any of them is done."""
+    from thinwire.cluster.rendezvous import join, leave
+
+    meeting = join({"task": "crowd"})
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from thinwire.wire import collectives
+    from thinwire.wire.spmd import make_mesh, put, spmd
+    from thinwire.wire.streams import between, streaming
+
+    mesh = make_mesh(meeting.hosts)
+    gathered = lambda x: collectives.all_gather({"x": x + 1}, "all")["x"][-1]
+    own = put(np.zeros(200_000, np.float32), mesh, False)
+    with streaming(between(meeting.hosts)):
+        gather = jax.jit(spmd(gathered, mesh, (False,))).lower(own).compile()
+    work = jax.jit(lambda x: x @ x @ x @ x * 1e-9)
+    square = jnp.ones((500, 500))
+    jax.block_until_ready((work(square), gather(own)))
+    given = [(work(square), gather(own)) for _ in range(3)]
+    print("given out", float(jax.block_until_ready(given)[-1][1].addressable_shards[0].data.reshape(-1)[0]))
+    leave()
+
+
 def _listening():
     """The addresses at which sockets of this host's namespace listen."""
     for family, file in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):

@@ -174,6 +174,12 @@ def test_processes_of_jax_join_and_add_up_and_listen_at_their_own_address_only(p
         assert set(listening.split()[2:]) == {address}
 
 
+def test_passes_with_large_packets_may_be_given_out_before_one_is_done(pair):
+    with pair.start([sys.executable, emulated_worker.__file__, "crowd"]) as running:
+        running.wait(SECONDS)
+        assert [process.stdout.read().splitlines()[-1] for process in running.processes] == ["given out 1.0"] * 2
+
+
 def test_a_program_that_fails_ends_though_the_others_wait_for_it(pair):
     with (
         pair.start([sys.executable, emulated_worker.__file__, "fails"]) as running,

@@ -22,12 +22,14 @@ def test_a_list_alone_says_how_many_hosts_there_are():
         ((2, "1", "inf", "0"), "rate of inf"),
         ((2, "0", "10", "0"), "CPU share of 0"),
         ((2, "0.5,-1", "10", "0"), "CPU share of -1"),
+        ((2, "1", "inf", "0"), "rate of inf Mbps cannot be kept to"),
+        ((2, "1", "nan", "0"), "rate of nan Mbps"),
         ((2, "1", "10", "1"), "loss of 1"),
         ((2, "1", "10", "-0.1"), "loss of -0.1"),
         ((3, "1,1", "10", "0"), "--cpu has 2 values and there are 3 hosts"),
         ((2, "1", "1,2,3", "0"), "--mbps has 3 values and there are 2 hosts"),
         ((0, "1", "10", "0"), "--hosts is 0"),
-        ((2, "a half", "10", "0"), "--cpu is 'a half'"),
+        ((2, "a half", "10", "0"), "--cpu has 'a half', which is no number"),
     ],
 )
 def test_hosts_that_cannot_be(values, words):

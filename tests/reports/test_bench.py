@@ -1,11 +1,14 @@
 """A benchmark's report: parts of a bar, and rows of other programs, to which little applies."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from thinwire.benchmark.peers import Peer, PeerProcess
 from thinwire.benchmark.plan import Plan
 from thinwire.benchmark.rows import TimedPass, peer_row, row, with_speedups
-from thinwire.reports.bench import bench_html, bench_markdown, bench_table, parts_of, peer_remarks
+from thinwire.reports.bench import bench_html, bench_markdown, bench_table, parts_of, parts_plot, peer_remarks, what
 from thinwire.reports.profile import profile_table, profile_title
 from thinwire.strategies import parse_strategies
 
@@ -37,6 +40,7 @@ def rows():
 def document():
     return {
         "model": "tiny", "hosts": 2, "cpu": [0.5, 0.5], "dtype": "float32", "repeats": 5, "measured": True,
+        "split": None, "loss": [0.0, 0.0],
         "note": "Measured.", "floor": "floor = this", "command": "thinwire bench", "thinwire": "1", "jax": "1",
         "python": "3", "platform": "cpu", "rows": rows(),
     }  # fmt: skip
@@ -69,6 +73,45 @@ def test_a_peer_stands_in_table_markdown_and_page():
     assert remark in bench_markdown(document())
     assert "`torch`" in bench_markdown(document())
     assert remark in bench_html(document())
+
+
+def test_what_was_done_is_said():
+    assert what(document()) == (
+        "2 emulated hosts of 0.5 cores each, float32, median of 5 interleaved repeats, inputs with seed 0"
+    )
+    lossy = what({**document(), "split": (0.25, 0.75), "loss": [0.0, 0.05]})
+    assert "cores each, 0 % and 5 % of arriving packets lost, float32, split 0.25/0.75, median" in lossy
+    assert what({**document(), "hosts": 1, "measured": False}) == "1 virtual host, latency predicted, float32"
+
+
+def test_a_narrow_terminal_shows_whole_names_and_fewer_columns():
+    long = [{**row, "strategy": "sequence:vq:groups=32:codebook_size=64"} for row in rows()]
+    for width, columns in ((110, 8), (100, 7), (80, 6), (73, 5), (66, 4)):
+        console = Console(width=width, file=io.StringIO())
+        table = bench_table(long, "title", width)
+        console.print(table)
+        assert len(table.columns) == columns
+        assert console.file.getvalue().count(long[0]["strategy"]) == 3
+        assert "…" not in console.file.getvalue()
+
+
+def test_a_bar_is_cut_only_where_it_is_far_longer_than_the_others():
+    def texts(*totals):
+        bars = [{**rows()[1], "total_s": total, "compute_s": total - 1.5} for total in totals]
+        figure = parts_plot([{**bar, "strategy": f"s{n}"} for n, bar in enumerate(bars)])
+        end = figure.axes[0].get_xlim()[1]
+        return end, " ".join(text.get_text() for text in (*figure.texts, *figure.axes[0].texts))
+
+    end, said = texts(5.0, 4.5, 6.0, 8.0)
+    assert end > 8
+    assert "arrow" not in said
+    end, said = texts(5.0, 4.5, 6.0, 80.0)
+    assert end == pytest.approx(1.15 * 6.0)
+    assert "a bar with an arrow is longer" in said
+    assert "80.0 s →" in said
+    end, said = texts(5.0, 80.0)
+    assert end > 80
+    assert "arrow" not in said
 
 
 def test_the_table_of_a_profile_leaves_trifles_out():

@@ -78,5 +78,5 @@ def _rounds(mesh: Mesh, kind: str, size: int) -> Callable[[], object]:
     codes = put(shape, mesh, False)
     with streaming(between(devices)):  # as an engine's passes
         program = jax.jit(spmd(lambda codes: local(codes), mesh, (False,))).lower(codes).compile()
-    program(codes)
+    jax.block_until_ready(program(codes))
     return lambda: program(codes)

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from thinwire.benchmark.disturbances import DISTURBANCES
 from thinwire.benchmark.floor import DESCRIPTION
 from thinwire.benchmark.measure import measure
@@ -16,6 +18,7 @@ from thinwire.cluster.specs import check_rate, parse_hosts, too_much_cpu
 from thinwire.cluster.tools import missing_for_emulation
 from thinwire.errors import ThinwireError
 from thinwire.models.families import FAMILIES
+from thinwire.number_lists import parse_counts, parse_numbers
 from thinwire.planning.latency import DESCRIPTION as LATENCY_MODEL
 from thinwire.reports.bench import (
     bench_markdown,
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, show a table, write the files."""
     document = measured(args)
     rows = document["rows"]
-    console.show(bench_table(rows, f"{document['model']}: {what(document)}"))
+    console.show(bench_table(rows, f"{document['model']}: {what(document)}", console.width()))
     console.remark(document["note"])
     for line in peer_remarks(rows):
         console.remark(line)
@@ -111,14 +114,21 @@ def run(args: argparse.Namespace) -> int:
         write_bench_html(args.html, document)
         console.say(f"report: {args.html}")
     if args.plot is not None:
-        several = len({row["mbps"] for row in rows}) > 1
-        kind = "measured" if document["measured"] else "predicted"
-        chosen = [row for row in rows if row["tokens"] == rows[0]["tokens"]]
-        lines = by_strategy(chosen, rows[0]["tokens"], kind)
-        save_figure(latency_plot(lines, how=kind) if several else parts_plot(chosen), args.plot)
+        save_figure(plot(document, rows[0]["tokens"]), args.plot)
+        if len({row["tokens"] for row in rows}) > 1:
+            console.remark(f"{args.plot} shows {rows[0]['tokens']:,} tokens; --html draws every length.")
     if args.docs is not None:
         write_section(args.docs, args.section, bench_markdown(document))
     return 0
+
+
+def plot(document: dict[str, Any], tokens: int) -> Figure:
+    """Latency against bandwidth for one length, or its parts where there is one bandwidth."""
+    rows = [row for row in document["rows"] if row["tokens"] == tokens]
+    if len({row["mbps"] for row in rows}) == 1:
+        return parts_plot(rows)
+    how = "measured" if document["measured"] else "predicted"
+    return latency_plot(by_strategy(rows, tokens, how), how=how)
 
 
 def show_profiles(document: dict[str, Any]) -> None:
@@ -133,7 +143,8 @@ def show_profiles(document: dict[str, Any]) -> None:
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """The rows, and everything that a reader needs to make them again."""
     artefact = trained.read(args.trained)
-    strategies = parse_strategies(args.strategies or trained.strategies(artefact, DEFAULT_STRATEGIES))
+    chosen = trained.strategies(artefact, DEFAULT_STRATEGIES) if args.strategies is None else args.strategies
+    strategies = parse_strategies(chosen)
     strategies = list(dict.fromkeys(strategies))
     inputs.check_outputs(args.json, args.html, args.plot, args.docs)
     inputs.check_section(args.docs, args.section)
@@ -145,10 +156,10 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     for name in disturbances:
         if name not in DISTURBANCES:
             raise ThinwireError(f"--disturb {name} is unknown; there are {', '.join(DISTURBANCES)}.")
-    rates = tuple(numbers("--mbps", args.mbps))
+    rates = tuple(dict.fromkeys(parse_numbers("--mbps", args.mbps)))
     for rate in rates:
         check_rate(rate)
-    lengths = tuple(int(value) for value in numbers("--tokens", args.tokens))
+    lengths = parse_counts("--tokens", args.tokens)
     for tokens in lengths:
         inputs.check_amount(tokens, 1)
         inputs.check_devices(args.hosts, args.split, tokens)
@@ -157,6 +168,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     missing = "predictions were asked for" if args.predict else missing_for_emulation()
     if "lose" in disturbances and missing is None:
         require_loss_tool()
+    if missing is not None and (disturbances or any(spec.loss for spec in specs)):
+        option = "--disturb" if disturbances else "--loss"
+        raise ThinwireError(f"{option} is measured on emulated hosts, not predicted ({missing}); leave it out.")
     if missing is not None and peers:
         raise ThinwireError(f"--peer runs programs on an emulated host, and there is none ({missing}); leave it out.")
     if missing is None and (warning := too_much_cpu(specs)):
@@ -199,13 +213,21 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         **inputs.environment(args.command_line),
     }
 
+    saved: list[int] = []
+
     def save(rows: list[dict[str, Any]]) -> None:  # so that what breaks off later does not lose them
         if args.json is not None:
             write_json(args.json, {**document, "rows": rows})
+            saved.append(len(rows))
 
-    with console.progress("benchmark", 1) as bar:
-        rows = measure(plan, bar.describe, save) if missing is None else predict(plan, model, bar.describe)
-        bar.update(1)
+    try:
+        with console.progress("benchmark", 1) as bar:
+            rows = measure(plan, bar.describe, save) if missing is None else predict(plan, model, bar.describe)
+            bar.update(1)
+    except BaseException:
+        if saved:
+            console.remark(f"{args.json} has the {max(saved)} rows that were measured until then.")
+        raise
     save(rows)
     return {**document, "rows": rows}
 
@@ -237,20 +259,3 @@ def own_codebooks(folder: str | None, artefact: Artefact | None, strategies: lis
         return {}
     place = str((Path(folder) / CODEBOOKS).absolute())
     return {strategy.spec(): place for strategy in strategies if serves(artefact, strategy)}
-
-
-def numbers(option: str, text: str) -> list[float]:
-    """A list of positive numbers, each once.
-
-    Raises:
-        ThinwireError: one is none, or there are none.
-    """
-    found: list[float] = []
-    for word in filter(None, text.split(",")):
-        try:
-            found.append(float(word))
-        except ValueError:
-            raise ThinwireError(f"{option} {text}: {word!r} is no number; write them as 10,100.") from None
-    if not found:
-        raise ThinwireError(f"{option} is empty; write numbers as 10,100.")
-    return list(dict.fromkeys(found))

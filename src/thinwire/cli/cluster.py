@@ -119,14 +119,19 @@ def _run(args: argparse.Namespace) -> int:
         cluster = Cluster(state.find(args.name))
         with stopping_unwinds():
             try:
+                _reset_rates(cluster)  # of a command with a trace that was killed
                 return _run_on(cluster, args, command, trace)
             finally:
                 if trace is not None:
-                    for host, spec in enumerate(cluster.specs):
-                        cluster.set_rate(spec.mbps, host)
+                    _reset_rates(cluster)
     specs = _specs(args)
     with emulated(specs) as cluster:
         return _run_on(cluster, args, command, trace)
+
+
+def _reset_rates(cluster: Cluster) -> None:
+    for host, spec in enumerate(cluster.specs):
+        cluster.set_rate(spec.mbps, host)
 
 
 def _run_on(cluster: Cluster, args: argparse.Namespace, command: list[str], trace: Iterable[traces.Step] | None) -> int:

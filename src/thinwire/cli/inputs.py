@@ -163,9 +163,12 @@ def check_amount(tokens: int | None, count: int | None) -> None:
 
 def check_outputs(*paths: str | None) -> None:
     """Says which file could not be written, before it is computed."""
-    for path in paths:
-        if path is not None:
-            check_writable(path)
+    wanted = [path for path in paths if path is not None]
+    for path in wanted:
+        check_writable(path)
+    files = [place for place in (Path(path).resolve() for path in wanted) if place.is_file() or not place.exists()]
+    if twice := {place for place in files if files.count(place) > 1}:
+        raise ThinwireError(f"{twice.pop()} is to hold two different results; name a file for each.")
 
 
 def open_model(name: str) -> LoadedModel:

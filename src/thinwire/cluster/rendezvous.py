@@ -117,6 +117,9 @@ def join(
     alike = {**own_facts(), HOSTS: f"{meeting.hosts}", EXCHANGE: meeting.exchange, **(facts or {})}
     agree(meeting.address, meeting.port, meeting.hosts, meeting.host, alike, timeout_s)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # Or a program that is dispatched while another runs would take XLA's only thread on a host of one core, and its
+    # callbacks would wait there for large arguments that the same thread is to copy.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.distributed.initialize(
         meeting.coordinator,
         meeting.hosts,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thinwire.errors import ThinwireError
+from thinwire.number_lists import parse_numbers
 
 MAX_HOSTS = 64
 LEAST_CPU = 0.01  # of a core
@@ -56,7 +57,7 @@ def check_share(cpu: float | int) -> None:
 
 def check_rate(mbps: float | int) -> None:
     """Refuse a rate that no link can have."""
-    if not (math.isfinite(mbps) and mbps > 0):
+    if not mbps > 0:
         raise ThinwireError(f"A rate of {mbps:g} Mbps sends nothing: give more than 0, as 10.")
     if not LEAST_MBPS <= mbps <= MOST_MBPS:
         raise ThinwireError(f"A rate of {mbps:g} Mbps cannot be kept to: give {LEAST_MBPS:g} to {MOST_MBPS:,.0f} Mbps.")
@@ -73,7 +74,8 @@ def parse_hosts(hosts: int | None, cpu: str, mbps: str, loss: str) -> list[HostS
 
     `hosts` may be left out where one of the lists says how many there are.
     """
-    lists = {"--cpu": _numbers("--cpu", cpu), "--mbps": _numbers("--mbps", mbps), "--loss": _numbers("--loss", loss)}
+    given = {"--cpu": cpu, "--mbps": mbps, "--loss": loss}
+    lists = {option: parse_numbers(option, text, "0.5,0.25") for option, text in given.items()}
     count = max(map(len, lists.values())) if hosts is None else hosts
     if not 1 <= count <= MAX_HOSTS:
         raise ThinwireError(f"--hosts is {count}; there can be 1 to {MAX_HOSTS}.")
@@ -113,10 +115,3 @@ def too_much_cpu(specs: Sequence[HostSpec], cores: int | None = None) -> str | N
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ThinwireError(f"{option} is {text!r}; give a number, or one for each host: 0.5,0.5,0.25.") from None

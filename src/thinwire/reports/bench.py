@@ -38,6 +38,7 @@ COLUMNS: dict[str, Show] = {
     "same": lambda row: "–" if row["same_output"] is None else "yes" if row["same_output"] else "no",
 }
 SHORT = ("strategy", "Mbps", "total", "compute", "wire, wait", "vs single", "ratio", "sent")
+LEFT_OUT_FIRST = ("wire, wait", "compute", "sent", "ratio")  # where a terminal has no room for all
 PARTS = ("compute", "encode", "decode", "wire", "wait")
 MEANING = (
     "total: median seconds of a pass, from when all hosts have begun until the last is done; ±: half the distance of "
@@ -57,14 +58,18 @@ def cells(row: Row, names: Iterable[str] = COLUMNS) -> list[str]:
     return [COLUMNS[name](row) for name in names]
 
 
-def bench_table(rows: Sequence[Row], title: str) -> Table:
-    """The most important columns for a terminal, a line below each rate."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+def bench_table(rows: Sequence[Row], title: str, width: int = 100) -> Table:
+    """The most important columns that a terminal of this width has room for, a line below each rate."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
     lengths = len({row["tokens"] for row in rows}) > 1
     names = [*SHORT[:2], *(["tokens"] if lengths else []), *SHORT[2:]]
+    needed = {name: 2 + max(map(len, (name, *(COLUMNS[name](row) for row in rows)))) for name in names}
+    for name in LEFT_OUT_FIRST:
+        if sum(needed[kept] for kept in names) > width:
+            names.remove(name)
     table.add_column(names[0], overflow="fold", min_width=18)
     for name in names[1:]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         table.add_row(*cells(row, names), end_section=after is not None and _group(after) != _group(row))
     return table
@@ -82,12 +87,20 @@ def what(document: Mapping[str, Any]) -> str:
     """The circumstances in a line."""
     shares = sorted(set(document["cpu"]))
     cpu = " and ".join(f"{share:g}" for share in shares)
+    hosts = f"{document['hosts']} {{}} host{'' if document['hosts'] == 1 else 's'}"
+    split = "" if document["split"] is None else f", split {_split(document['split'])}"
     if not document["measured"]:
-        return f"{document['hosts']} virtual hosts, latency predicted, {document['dtype']}"
+        return f"{hosts.format('virtual')}, latency predicted, {document['dtype']}{split}"
+    lost = " and ".join(f"{100 * share:g} %" for share in sorted(set(document["loss"])))
+    loss = f", {lost} of arriving packets lost" if any(document["loss"]) else ""
     return (
-        f"{document['hosts']} emulated hosts of {cpu} core{'s' if shares != [1.0] else ''} each, {document['dtype']}, "
-        f"median of {document['repeats']} interleaved repeats, inputs with seed 0"
+        f"{hosts.format('emulated')} of {cpu} core{'s' if shares != [1.0] else ''} each{loss}, {document['dtype']}"
+        f"{split}, median of {document['repeats']} interleaved repeats, inputs with seed 0"
     )
+
+
+def _split(split: Any) -> str:
+    return split if isinstance(split, str) else "/".join(f"{share:g}" for share in split)
 
 
 def by_strategy(rows: Sequence[Row], tokens: int, how: str = "measured") -> list[dict[str, Any]]:
@@ -133,8 +146,7 @@ def parts_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     for part, colour in zip(PARTS, theme.palette, strict=False):
         axes.barh(labels, values[part], left=start, color=colour, label=part, height=0.62)
         start = [a + b for a, b in zip(start, values[part], strict=True)]
-    shown = sorted(start)[-1] if len(start) < 3 else 1.15 * sorted(start)[-max(2, len(start) // 4)]
-    axes.set_xlim(0, max(shown, 1.25 * max((row["floor_s"] or 0 for row in rows), default=0)))
+    axes.set_xlim(0, _end_of_axis(rows))
     for n, (row, end) in enumerate(zip(rows, start, strict=True)):
         if row["floor_s"] is not None:
             axes.plot([row["floor_s"]] * 2, [n - 0.38, n + 0.38], color=theme.ink, linewidth=1.6)
@@ -189,4 +201,13 @@ def _group(row: Row) -> tuple[Any, Any]:
 def _subtitle(rows: Sequence[Row]) -> str:
     first = rows[0]
     how = f"median of {first['repeats']} repeats" if first["measured"] else "predicted"
-    return f"{first['tokens']:,} tokens, {how}; a bar with an arrow is longer"
+    cut = max(row["total_s"] for row in rows) > _end_of_axis(rows)
+    return f"{first['tokens']:,} tokens, {how}{'; a bar with an arrow is longer' if cut else ''}"
+
+
+def _end_of_axis(rows: Sequence[Row]) -> float:
+    """Seconds up to which bars are drawn: all of each, but for a few that are far longer than the others."""
+    totals = sorted(row["total_s"] for row in rows)
+    most = 1.04 * max([totals[-1], *(row["floor_s"] or 0.0 for row in rows)])
+    others = 1.15 * totals[-max(2, len(totals) // 4)] if len(totals) > 2 else most
+    return others if totals[-1] > 2 * others else most

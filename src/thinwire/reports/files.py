@@ -1,6 +1,7 @@
 """Writing a result so that a reader sees the old file or the whole new one, never half of it."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from thinwire.disk import write_whole
@@ -40,7 +41,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def check_folder(folder: str | Path, wanted: str | Path | None = None) -> None:
-    """Raises ThinwireError where files could not be made in `folder`, which need not be there yet; makes nothing."""
+    """Raises ThinwireError where files could not be made in `folder`, which need not be there yet; leaves nothing."""
     folder = Path(folder).absolute()
     shown = folder if wanted is None else wanted
     try:
@@ -49,6 +50,8 @@ def check_folder(folder: str | Path, wanted: str | Path | None = None) -> None:
             raise ThinwireError(f"cannot write {shown}: {there} is a file, not a folder; name another place")
         if not os.access(there, os.W_OK | os.X_OK):
             raise ThinwireError(f"cannot write {shown}: {there} is not writable; name another place")
+        with tempfile.TemporaryFile(dir=there):  # root may write everywhere, but not into /proc
+            pass
     except OSError as error:
         raise ThinwireError(f"cannot write {shown}: {error.strerror or error}; name another place") from error
 
