@@ -95,21 +95,22 @@ def test_a_narrow_terminal_shows_whole_names_and_fewer_columns():
         assert "…" not in console.file.getvalue()
 
 
-def test_a_bar_is_cut_only_where_it_is_far_longer_than_the_others():
-    def texts(*totals):
+def test_a_bar_is_cut_where_it_is_far_longer_than_the_single_device():
+    def drawn(*totals, single=()):
         bars = [{**rows()[1], "total_s": total, "compute_s": total - 1.5} for total in totals]
-        figure = parts_plot([{**bar, "strategy": f"s{n}"} for n, bar in enumerate(bars)])
+        bars = [{**bar, "strategy": f"s{n}"} for n, bar in enumerate(bars)]
+        figure = parts_plot([{**rows()[0], "total_s": total, "compute_s": total} for total in single] + bars)
         end = figure.axes[0].get_xlim()[1]
         return end, " ".join(text.get_text() for text in (*figure.texts, *figure.axes[0].texts))
 
-    end, said = texts(5.0, 4.5, 6.0, 8.0)
-    assert end > 8
+    end, said = drawn(4.5, 17.0, single=[6.0])
+    assert end == pytest.approx(1.04 * 17)
     assert "arrow" not in said
-    end, said = texts(5.0, 4.5, 6.0, 80.0)
-    assert end == pytest.approx(1.15 * 6.0)
+    end, said = drawn(4.5, 20.0, single=[6.0])
+    assert end == pytest.approx(1.04 * 6)
     assert "a bar with an arrow is longer" in said
-    assert "80.0 s →" in said
-    end, said = texts(5.0, 80.0)
+    assert "20.0 s →" in said
+    end, said = drawn(5.0, 80.0)
     assert end > 80
     assert "arrow" not in said
 

@@ -128,7 +128,8 @@ def plot(document: dict[str, Any], tokens: int) -> Figure:
     if len({row["mbps"] for row in rows}) == 1:
         return parts_plot(rows)
     how = "measured" if document["measured"] else "predicted"
-    return latency_plot(by_strategy(rows, tokens, how), how=how)
+    where = f"{tokens:,} tokens, {document['hosts']} hosts; below the thick line is faster than one device"
+    return latency_plot(by_strategy(rows, tokens, how), how=how, subtitle=where)
 
 
 def show_profiles(document: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from thinwire.reports.files import write_text
 from thinwire.reports.html import page, picture
 from thinwire.reports.markdown import markdown_head, markdown_table
 from thinwire.reports.plots import DARK, LIGHT, Theme, canvas, latency_plot
-from thinwire.reports.rows import Row, as_bytes, as_count, as_mbps, as_seconds, as_times
+from thinwire.reports.rows import Row, as_bytes, as_count, as_mbps, as_seconds, as_times, is_single
 
 Show = Callable[[Row], str]
 COLUMNS: dict[str, Show] = {
@@ -153,7 +153,7 @@ def parts_plot(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
         if end > axes.get_xlim()[1]:
             axes.annotate(
                 f"{as_seconds(end)} →", (0.995, n), xycoords=("axes fraction", "data"), ha="right", va="center",
-                color=theme.ink, fontsize=8,
+                color=theme.paper, fontsize=8, fontweight="bold",
             )  # fmt: skip
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
@@ -206,8 +206,8 @@ def _subtitle(rows: Sequence[Row]) -> str:
 
 
 def _end_of_axis(rows: Sequence[Row]) -> float:
-    """Seconds up to which bars are drawn: all of each, but for a few that are far longer than the others."""
-    totals = sorted(row["total_s"] for row in rows)
-    most = 1.04 * max([totals[-1], *(row["floor_s"] or 0.0 for row in rows)])
-    others = 1.15 * totals[-max(2, len(totals) // 4)] if len(totals) > 2 else most
-    return others if totals[-1] > 2 * others else most
+    """Seconds up to which bars are drawn: all of each, but for those of more than three single devices."""
+    longest = max(row["total_s"] for row in rows)
+    single = max([row["total_s"] for row in rows if is_single(row)], default=longest)
+    shown = [row for row in rows if row["total_s"] <= 3 * single]
+    return 1.04 * max(seconds for row in shown for seconds in (row["total_s"], row["floor_s"] or 0.0))
