@@ -164,6 +164,8 @@ def test_a_port_in_use_and_a_program_that_is_not_there_are_told(pair):
             pair.start(["true"], port=23456)
     with pytest.raises(ThinwireError, match="no program 'nonsense'"):
         pair.start(["nonsense"])
+    with pytest.raises(ThinwireError, match="give a list"):
+        pair.start("true")
 
 
 def test_processes_of_jax_join_and_add_up_and_listen_at_their_own_address_only(pair):

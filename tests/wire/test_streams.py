@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
@@ -78,6 +79,22 @@ def test_who_is_far_ahead_of_a_host_that_dies_can_still_leave():
         with pytest.raises(ConnectionError, match="Host 1 is gone"):
             runs.result(SECONDS)
         pool.submit(found[0].close).result(SECONDS)
+
+
+@pytest.mark.parametrize("turn", range(3))  # a race, lost in every second turn
+def test_who_waits_for_room_at_a_host_that_leaves_is_told(monkeypatch, turn):
+    end = streams.Streams._end
+
+    def end_slowly(self, *given, **more):  # readers empty the connections after the shutdown, before they are closed
+        end(self, *given, **more)
+        time.sleep(0.3)
+
+    with joined(2) as (found, pool):
+        runs = far_ahead(found[0], pool)
+        monkeypatch.setattr(streams.Streams, "_end", end_slowly)
+        found[1].close()
+        with pytest.raises(ConnectionError, match="Host 1 is gone"):
+            runs.result(SECONDS)
 
 
 def test_what_is_left_is_sent_before_a_host_leaves():

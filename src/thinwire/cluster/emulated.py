@@ -75,6 +75,8 @@ class Cluster:
         environment = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
         environment = {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1", **environment, **(env or {})}
         exchange = exchange_of(environment)
+        if isinstance(command, str):
+            raise ThinwireError(f"The command {command!r} is one text: give a list, the program and its arguments.")
         if not command:
             raise ThinwireError("There is no command to run: give one behind `--`.")
         if shutil.which(command[0], path=environment.get("PATH")) is None:

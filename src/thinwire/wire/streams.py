@@ -28,6 +28,7 @@ LAG = 64  # packets that a host may be ahead of another one
 MOST_BYTES = 1 << 30  # of a packet
 _HEAD = struct.Struct("<IIQ")  # which pass and which exchange of it a packet belongs to, and its bytes
 _LAST_WORDS_S = 10.0
+_RESET = struct.pack("ii", 1, 0)  # linger: on, for no time
 
 _open: "Streams | None" = None
 
@@ -93,7 +94,8 @@ class Streams:
 
     def __init__(self, host: int, sending: Mapping[int, socket.socket], receiving: Mapping[int, socket.socket]):
         self.host, self.hosts, self.sent_bytes = host, len(sending) + 1, 0
-        self._sockets = [*sending.values(), *receiving.values()]
+        self._receiving = list(receiving.values())
+        self._sockets = [*sending.values(), *self._receiving]
         self._out: dict[int, queue.Queue[tuple[int, int, bytes] | None]] = {
             other: queue.Queue(LAG) for other in sending
         }
@@ -154,6 +156,10 @@ class Streams:
         for thread in self._threads[: len(self._out)]:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._end(ConnectionError("the connections are closed"))
+        for connection in self._receiving:
+            # Linux announces no room after a shutdown: whoever has filled this up would wait for ever without a reset.
+            with contextlib.suppress(OSError):  # it is closed already
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         for connection in self._sockets:
             connection.close()
 
