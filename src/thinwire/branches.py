@@ -70,9 +70,11 @@ class FirstRows:
             function: of arrays with a leading axis of rows, on each of which it works by itself; must not communicate.
             device: whose rows they are; this one's if left out.
         """
-        if len(self.counts) < 2 or _all_in_one():
+        if len(self.counts) < 2 or all_in_one():
             return function(*arrays)
         first = lambda count: lambda *arrays: _filled(function(*(x[:count] for x in arrays)), count, self.most)
+        if isinstance(device, int):
+            return first(self.worked(device))(*arrays)
         which = jnp.asarray(self._which_N)[device_index() if device is None else device]
         return lax.switch(which, [first(count) for count in self.counts], *arrays)
 
@@ -111,7 +113,7 @@ def each_pair(
     theirs = meeting(mine, theirs, meet_NN)
     counts = lambda n, m: (mine.worked(n), theirs.worked(m))
     pairs = sorted({counts(n, m) for n, m in np.argwhere(meet_NN).tolist()})
-    if not pairs or _all_in_one():
+    if not pairs or all_in_one():
         return function(my_rows, their_rows)
 
     def first(count, their_count):
@@ -134,7 +136,7 @@ def meeting(mine: FirstRows, theirs: FirstRows, meet_NN: Bool[np.ndarray, "N N"]
     return theirs if few else FirstRows(np.full(len(theirs.rows_N), theirs.most), theirs.most)
 
 
-def _all_in_one() -> bool:
+def all_in_one() -> bool:
     """Whether what is being traced runs on virtual devices, each of which would run every branch."""
     return is_virtual() and place_alone() is None
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from thinwire.attention import context
-from thinwire.attention.context import Queries, RemoteAttention, exact_attention, join_parts, tiles
+from thinwire.attention.context import (
+    Queries,
+    RemoteAttention,
+    exact_attention,
+    join_parts,
+    last_attention,
+    tiles,
+)
 from thinwire.layout import LAYOUTS, contiguous
 
 H, K, d = 4, 2, 3
@@ -113,3 +120,12 @@ def test_pairs_of_tiles_that_see_nothing_are_behind_a_condition(monkeypatch):
 
     text = str(jax.make_jaxpr(run)(0, 1))
     assert text.count("cond[") == 1 + 2 * 2  # this device at all, then each pair of stretches
+
+
+@pytest.mark.parametrize("tile", [1, 3, 4, 100])
+@pytest.mark.parametrize("last", [0, 1, 7, 10])
+def test_attention_of_the_last_tokens(monkeypatch, tile, last):
+    monkeypatch.setattr(context, "CAUSAL_TILE", tile)
+    q, k, v = random_qkv(10)
+    out = jax.jit(lambda q, k, v: last_attention(q, k, v, SCALE))(q[10 - last :], k, v)
+    np.testing.assert_allclose(out, dense(q, k, v, np.tril(np.ones((10, 10), bool)))[10 - last :], atol=1e-5)

@@ -113,21 +113,33 @@ def test_padding_is_counted_as_work_where_it_is_work(spec, rows):
     assert [(coding.kind, count) for coding, count in last.coding if coding.kind == "decode"] == [("decode", rows)]
 
 
-def test_no_device_looks_at_rows_behind_another_ones_last_token(fine_branches, monkeypatch):
-    seen = collections.Counter()
+@pytest.fixture
+def seen(monkeypatch):
+    """How often each device has attended by so many queries to so many keys."""
+    counted = collections.Counter()
     attend = context.partial_attention
 
     def counting(q_THd, k_SKd, *rest):
-        jax.debug.callback(lambda device: seen.update([(int(device), len(q_THd), len(k_SKd))]), device_index())
+        jax.debug.callback(lambda device: counted.update([(int(device), len(q_THd), len(k_SKd))]), device_index())
         return attend(q_THd, k_SKd, *rest)
 
     monkeypatch.setattr(context, "partial_attention", counting)
-    engine = tiny.engine("sequence:float32:site=kv", make_mesh(3), (1.0, 4.0, 2.0))
+    return counted
+
+
+@pytest.mark.parametrize("name", ["ring", "sequence"])
+def test_no_device_looks_at_rows_behind_another_ones_last_token(fine_branches, seen, name):
+    engine = tiny.engine(f"{name}:float32:site=kv", make_mesh(3), (1.0, 4.0, 2.0))
     engine.logits(tiny.ids())
     jax.effects_barrier()
     few, most, some = engine.layout(tiny.TOKENS).lengths
     assert len({few, most, some}) == 3
     layers = tiny.dims().layers
+    if name == "sequence":  # to all keys at once, tile by tile of queries
+        of = lambda device: [(queries * count, keys) for (n, queries, keys), count in seen.items() if n == device]
+        assert [sum(queries for queries, _ in of(n)) for n in range(3)] == [layers * n for n in (few, most, some)]
+        assert [max(keys for _, keys in of(n)) for n in range(3)] == [few, few + most, tiny.TOKENS]
+        return
     assert (seen[1, most, few], seen[2, some, few], seen[2, some, most]) == (layers, layers, layers)
     assert not any(queries == some and keys > most for device, queries, keys in seen if device == 2)
 

@@ -93,6 +93,19 @@ def exact_attention(
     return [parts(start, stop) for start, stop in bounds]
 
 
+def last_attention(
+    q_THd: Float[Array, "T H d"], k_SKd: Float[Array, "S K d"], v_SKd: Float[Array, "S K d"], scale: float
+) -> Float[Array, "T H d"]:
+    """Causal attention of the last T of S tokens; keys later than a tile of queries are left out."""
+    (T, H, _), S, outs = q_THd.shape, k_SKd.shape[0], []
+    for start in range(0, T, CAUSAL_TILE):
+        stop = min(start + CAUSAL_TILE, T)
+        seen = S - T + stop
+        visible = jnp.arange(seen)[None] <= jnp.arange(S - T + start, seen)[:, None]
+        outs.append(partial_attention(q_THd[start:stop], k_SKd[:seen], v_SKd[:seen], visible, scale))
+    return join_parts(outs, H, v_SKd.shape[2])
+
+
 class Queries(NamedTuple):
     """The rows of a device that look for remote keys: which rows make a tile, and their positions on every device.
 

@@ -13,6 +13,7 @@ from thinwire.codecs.base import Codec
 from thinwire.dims import ModelDims
 from thinwire.layout import contiguous
 from thinwire.strategies.base import Setting, Strategy, Traffic
+from thinwire.strategies.consecutive import keys_before
 from thinwire.strategies.heads import HeadPlan, deal
 from thinwire.strategies.sequence import Sequence
 from thinwire.strategies.single import Single
@@ -128,6 +129,9 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
     seen = np.flatnonzero(work.looks(dims.causal)[n]).tolist()
     if strategy.alone:
         pairs, seen = _own_pairs(here, dims.causal, rows), []
+    elif dims.causal and strategy.in_one(setting):
+        own = int(work.counts_N[n]) - layout.shared
+        pairs = _last_pairs(own, own + layout.shared + sum(keys_before(work, n)))
     elif dims.causal:
         pairs = _own_pairs(here, True, int(work.counts_N[n]) - layout.shared) + width * layout.shared
         queries = work.queries(True)
@@ -160,6 +164,13 @@ def _own_pairs(bounds: Iterable[tuple[int, int]], causal: bool, keys: int) -> in
         begins = range(start, min(stop, keys), rows)  # tiles behind the last token are left out
         pairs += sum((min(a + rows, stop) - a) * min(a + rows, stop) for a in begins)
     return pairs
+
+
+def _last_pairs(queries: int, keys: int) -> int:
+    """Pairs that attention of the last tokens to all keys computes, tile by tile."""
+    begins = range(0, queries, CAUSAL_TILE)
+    stops = [min(a + CAUSAL_TILE, queries) for a in begins]
+    return sum((b - a) * (keys - queries + b) for a, b in zip(begins, stops, strict=True))
 
 
 def _length(tile: tuple[int, int]) -> int:
