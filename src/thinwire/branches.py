@@ -24,7 +24,8 @@ def or_zeros(needed, function: Callable[..., Any], *arrays) -> Any:
     """``function(*arrays)`` where it is needed, else zeros of the same shapes.
 
     Args:
-        needed: a boolean scalar that may depend on the device; nothing in ``function`` may communicate.
+        needed: a boolean scalar that may depend on the device; nothing in ``function`` may communicate. Known when the
+            program is traced, only one of the two is in it.
         function: what is skipped where it is not.
         arrays: that it is given.
     """
@@ -32,6 +33,8 @@ def or_zeros(needed, function: Callable[..., Any], *arrays) -> Any:
     def zeros(*arrays):
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *arrays))
 
+    if isinstance(needed, (bool, np.bool_)):
+        return (function if needed else zeros)(*arrays)
     return lax.cond(needed, function, zeros, *arrays)
 
 
@@ -73,9 +76,10 @@ class FirstRows:
         if len(self.counts) < 2 or all_in_one():
             return function(*arrays)
         first = lambda count: lambda *arrays: _filled(function(*(x[:count] for x in arrays)), count, self.most)
+        device = device_index() if device is None else device
         if isinstance(device, int):
             return first(self.worked(device))(*arrays)
-        which = jnp.asarray(self._which_N)[device_index() if device is None else device]
+        which = jnp.asarray(self._which_N)[device]
         return lax.switch(which, [first(count) for count in self.counts], *arrays)
 
     @property

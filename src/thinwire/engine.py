@@ -204,11 +204,11 @@ class Engine:
         params = jax.tree.map(lambda one, x: own(x, one), self._sharded, self._params)
         local = self._local(tokens, "last")
 
-        def of_one(index, *arguments):
-            with silence((index, self.devices)):  # not a constant: nothing is left out that others would hear
+        def of_one(*arguments):
+            with silence((device, self.devices)):
                 return local(*arguments)
 
-        arguments = (np.int32(device), params, self._codecs)
+        arguments = (params, self._codecs)
         spec = self._family.inputs_spec(self.model.config, tokens)
         program = jax.jit(of_one, compiler_options=compiler_options(self.where))
         return program.lower(*arguments, spec).compile(), arguments

@@ -43,8 +43,8 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, ga
     k_CKd, v_CKd = join(k_TKd, k_ORKd), join(v_TKd, v_ORKd)
     here_C = None if here_OR is None else join(jnp.ones(len(k_TKd), bool), here_OR)
     if not layout.valid_NR.all():
-        row_T = jnp.asarray(_rows_with_tokens(layout))[me]
-        pick = lambda x_C: jnp.take(x_C, row_T, axis=0, mode="clip")
+        rows_NT = _rows_with_tokens(layout)
+        pick = lambda x_C: _stretches(x_C, rows_NT[me]) if isinstance(me, int) else _rows(x_C, jnp.asarray(rows_NT)[me])
         k_CKd, v_CKd, here_C = pick(k_CKd), pick(v_CKd), None if here_C is None else pick(here_C)
     attend = lambda q_THd: finish(partial_attention(q_THd, k_CKd, v_CKd, here_C, call.scale))
     return strategy.each_row(scope, attend, q_THd)
@@ -55,3 +55,13 @@ def _rows_with_tokens(layout: TokenLayout) -> Int[np.ndarray, "N T"]:
     own_first = [np.roll(layout.valid_NR, -device, axis=0).reshape(-1) for device in range(layout.devices)]
     valid_NC = np.pad(own_first, ((0, 0), (layout.shared, 0)), constant_values=True)
     return np.stack([np.flatnonzero(valid_C) for valid_C in valid_NC]).astype(np.int32)
+
+
+def _rows(x_C, row_T):
+    return jnp.take(x_C, row_T, axis=0, mode="clip")
+
+
+def _stretches(x_C, row_T: Int[np.ndarray, " T"]):
+    """The same of rows known beforehand, stretch by stretch."""
+    ends = [0, *(np.flatnonzero(np.diff(row_T) != 1) + 1).tolist(), len(row_T)]
+    return jnp.concatenate([x_C[row_T[a] : row_T[b - 1] + 1] for a, b in zip(ends[:-1], ends[1:], strict=True)])

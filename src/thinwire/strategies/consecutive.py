@@ -48,8 +48,9 @@ def attend_consecutively(
     k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
     k_TKd, q_THd = call.rotate(k_TKd, call.position_T), call.rotate(call.q_THd, call.position_T)
     one = functools.partial(_of_device, strategy, scope, call, mine, gathered_N, work, (q_THd, k_TKd, v_TKd))
+    me = collectives.device_index()
     devices = [functools.partial(one, n) for n in range(scope.setting.layout.devices)]
-    out_WHd, kept_N = lax.switch(collectives.device_index(), devices)
+    out_WHd, kept_N = devices[me]() if isinstance(me, int) else lax.switch(me, devices)
     strategy.hand_on(scope, call, kept_N)
     return jnp.concatenate([last_attention(q_THd[:S], k_TKd[:S], v_TKd[:S], call.scale), out_WHd])
 

@@ -303,10 +303,11 @@ class Sequence(Strategy):
 
     def if_heard(self, scope: LayerScope, function):
         """``function()``; zeros on a device whose rows nobody sees."""
-        heard_N = self.looks(scope.setting).any(axis=0)
+        heard_N = self.work(scope.setting).heard(scope.setting.dims.causal)
         if heard_N.all():
             return function()
-        return or_zeros(jnp.asarray(heard_N)[collectives.device_index()], function)
+        me = collectives.device_index()
+        return or_zeros(heard_N[me] if isinstance(me, int) else jnp.asarray(heard_N)[me], function)
 
     def own_payloads(self, scope: LayerScope, call: AttentionCall):
         """The payloads of this device's own rows."""

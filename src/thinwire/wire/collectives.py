@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from thinwire.codecs.base import Codec, CodecParams, Payload
 from thinwire.wire import host_exchange, ledger, message
 from thinwire.wire.host_exchange import HostExchange
-from thinwire.wire.silence import place_alone, silent
+from thinwire.wire.silence import hold_back, place_alone, silent
 from thinwire.wire.spmd import AXIS, is_virtual
 from thinwire.wire.streams import Streams, used
 
@@ -26,10 +26,16 @@ P = TypeVar("P")
 Q = TypeVar("Q")
 
 
-def device_index() -> jax.Array:
-    """The index n of the device that runs this."""
-    alone = place_alone()
-    return lax.axis_index(AXIS) if alone is None else jnp.asarray(alone[0], jnp.int32)
+def device_index() -> jax.Array | int:
+    """The index n of the device that runs this: a number where the program is of one device only.
+
+    Hosts joined by ``streams`` each have a program of their own, without what only others do, and so has a device that
+    is traced alone. On a mesh and on virtual devices all have the same.
+    """
+    if (alone := place_alone()) is not None:
+        return alone[0]
+    streams = _between_hosts()
+    return lax.axis_index(AXIS) if streams is None else streams.host
 
 
 def device_count() -> int:
@@ -83,6 +89,7 @@ def start_all_gather(
     receivers = tuple(int(n) for n in (looks_NN & ~np.eye(count, dtype=bool)).sum(axis=0))
     ledger.record(site, "all_gather", tuple(message.size_bytes(packet) * n for n in receivers), receivers)
     if silent():
+        _hold_back(packet)
         packets = jnp.stack([packet] * count)
     else:
         packets = host_exchange.all_gather(streams, packet, looks_NN) if streams else _gathered(packet, count)
@@ -136,6 +143,7 @@ def start_ring_shift(payload: Payload, site: str) -> AsyncCollective[Payload]:
     if streams and not silent():
         packets = host_exchange.ring_shift(streams, packet)
     else:
+        _hold_back(packet)
         packets = _shift(packet, [(n, (n + 1) % count) for n in range(count)])
     return AsyncCollective(packets, lambda packet: message.part(packet, payload))
 
@@ -200,6 +208,7 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), payload_N)
     streams = _between_hosts()
     if silent():
+        _hold_back(packet_N)
         received = packet_N
     elif streams:
         received = host_exchange.all_to_all(streams, packet_N).wait()
@@ -207,6 +216,12 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
         received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
     unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)
     return jax.vmap(unpack)(received)
+
+
+def _hold_back(packet):
+    """Of a silent program of one device only, where nothing but this makes it compute what others would look at."""
+    if silent() and isinstance(device_index(), int):
+        hold_back(packet)
 
 
 def _coder(codec: Codec, params: CodecParams):

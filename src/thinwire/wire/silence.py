@@ -9,17 +9,19 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
+from jax.experimental import io_callback
+from jaxtyping import Array
+
 _silent: contextvars.ContextVar[bool] = contextvars.ContextVar("silent", default=False)
-_place: contextvars.ContextVar[tuple[Any, int] | None] = contextvars.ContextVar("place", default=None)
+_place: contextvars.ContextVar[tuple[int, int] | None] = contextvars.ContextVar("place", default=None)
 
 
 @contextlib.contextmanager
-def silence(place: tuple[Any, int] | None = None) -> Iterator[None]:
+def silence(place: tuple[int, int] | None = None) -> Iterator[None]:
     """Nothing traced inside sends anything; outputs are of no use.
 
     Args:
-        place: n, a number or a traced one, and N: what is traced is device n's part of N, so that it can be run without
-            the others being there.
+        place: n and N: what is traced is device n's part of N, so that it can be run without the others being there.
     """
     tokens = _silent.set(True), _place.set(place)
     try:
@@ -34,6 +36,15 @@ def silent() -> bool:
     return _silent.get()
 
 
-def place_alone() -> tuple[Any, int] | None:
+def place_alone() -> tuple[int, int] | None:
     """Which device of how many is being traced, if one is traced alone."""
     return _place.get()
+
+
+def hold_back(packet: Array) -> None:
+    """Has a packet computed though it is sent to nobody: else XLA leaves out what only others would hear."""
+    io_callback(_nothing, None, packet)
+
+
+def _nothing(_: Any) -> None:
+    pass
