@@ -16,7 +16,7 @@ from thinwire.wire.silence import place_alone
 from thinwire.wire.spmd import is_virtual
 
 # Each number of rows is a program of its own: where devices differ by fewer than this, they work on equally many.
-BRANCH_ROWS = 32
+BRANCH_ROWS = 16
 MOST_PAIRS = 8  # of such numbers, of two devices that meet: of more, one's rows are worked on with their padding
 
 
