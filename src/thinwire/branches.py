@@ -1,4 +1,7 @@
-"""Work that only some devices do: skipped at run time on a mesh (under ``vmap`` both branches are computed)."""
+"""Work that only some devices do: skipped at run time on a mesh (under ``vmap`` both branches are computed).
+
+Where a program is of one device only (``collectives.device_index``), what others do is not in it.
+"""
 
 import dataclasses
 import functools
@@ -42,7 +45,7 @@ def or_zeros(needed, function: Callable[..., Any], *arrays) -> Any:
 class FirstRows:
     """Of ``most`` rows, how many each device needs, the first ones: it works on so many, or on a few more.
 
-    All devices run one program, which holds a function once for each of ``counts``.
+    A program of all devices holds a function once for each of ``counts``.
 
     Attributes:
         rows_N: how many rows each device needs.
@@ -73,7 +76,7 @@ class FirstRows:
             function: of arrays with a leading axis of rows, on each of which it works by itself; must not communicate.
             device: whose rows they are; this one's if left out.
         """
-        if len(self.counts) < 2 or all_in_one():
+        if len(self.counts) < 2 or all_virtual():
             return function(*arrays)
         first = lambda count: lambda *arrays: _filled(function(*(x[:count] for x in arrays)), count, self.most)
         device = device_index() if device is None else device
@@ -117,7 +120,7 @@ def each_pair(
     theirs = meeting(mine, theirs, meet_NN)
     counts = lambda n, m: (mine.worked(n), theirs.worked(m))
     pairs = sorted({counts(n, m) for n, m in np.argwhere(meet_NN).tolist()})
-    if not pairs or all_in_one():
+    if not pairs or all_virtual():
         return function(my_rows, their_rows)
 
     def first(count, their_count):
@@ -140,7 +143,7 @@ def meeting(mine: FirstRows, theirs: FirstRows, meet_NN: Bool[np.ndarray, "N N"]
     return theirs if few else FirstRows(np.full(len(theirs.rows_N), theirs.most), theirs.most)
 
 
-def all_in_one() -> bool:
+def all_virtual() -> bool:
     """Whether what is being traced runs on virtual devices, each of which would run every branch."""
     return is_virtual() and place_alone() is None
 

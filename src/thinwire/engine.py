@@ -224,10 +224,10 @@ class Engine:
         last_row = int(setting.layout.places[1][-1])
 
         def local(params, codecs, ids_T):
-            position_R = self.strategy.positions(setting)
-            row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
             identity = self._identity(setting, logits, ids_T) if self._streams else 0
             with using(self.kernels), streaming(self._streams, identity):  # whenever it is traced
+                position_R = self.strategy.positions(setting)
+                row_ids = ids_T[jnp.minimum(position_R, tokens - 1)]
                 x_RD, emitted = self._family.forward(
                     params, self.model.config, row_ids, position_R, self.strategy, setting, codecs, prompt=ids_T
                 )

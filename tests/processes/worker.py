@@ -68,7 +68,11 @@ def streamed(count: int):
     uneven = tuple(float(n + 1) for n in range(count))
     all_ways = [("sequence:vq:groups=6:size=16", uneven), ("ring:int8", None), ("tensor:float32", None)]
     more = [("sequence:pvq:groups=6:size=16", None), ("sequence:means:length=2:layout=zigzag", None)]
-    return all_ways if count > 2 else [*all_ways, *more, ("ring:bfloat16:chunks=2", uneven)]
+    return (
+        [*all_ways, ("sequence:pvq:groups=6:size=16", uneven)]
+        if count > 2
+        else [*all_ways, *more, ("ring:bfloat16:chunks=2", uneven)]
+    )
 
 
 def generated(count: int, mesh) -> dict[str, list[int]]:

@@ -10,8 +10,9 @@ import pytest
 import tiny
 import tiny_vit
 from thinwire.errors import ThinwireError
+from thinwire.layout import contiguous
 from thinwire.models import vit
-from thinwire.strategies import parse_strategy
+from thinwire.strategies import bidirectional, parse_strategy
 from thinwire.strategies.base import Setting
 from thinwire.wire.collectives import device_index
 from thinwire.wire.spmd import spmd
@@ -108,3 +109,12 @@ def test_what_makes_no_sense_is_refused():
         tiny_vit.engine("sequence:int8:sink=1", 2)
     with pytest.raises(ThinwireError, match=r"this model's other devices do not know; add rank=0"):
         tiny_vit.engine("sequence:pvq:groups=6:size=8", 2)
+
+
+@pytest.mark.parametrize(("devices", "split", "shared"), [(4, None, 1), (3, (1.0, 5.0, 2.0), 0), (2, (3.0, 1.0), 1)])
+def test_rows_with_tokens_are_the_same_stretch_by_stretch(devices, split, shared):
+    layout = contiguous(29, devices, split, shared)
+    rows_CD = jnp.arange(2 * (shared + devices * layout.rows)).reshape(-1, 2)
+    for row_T in bidirectional._rows_with_tokens(layout):
+        np.testing.assert_array_equal(bidirectional._stretches(rows_CD, row_T), bidirectional._rows(rows_CD, row_T))
+        assert len(row_T) == layout.tokens

@@ -43,6 +43,14 @@ def test_one_device_alone_does_its_own_part(spec):
         np.testing.assert_allclose(program(*arguments, ids_T)["logits"], everybody[device], atol=1e-4)
 
 
+@pytest.mark.parametrize("codec", ["vq:groups=6:size=16", "pvq:groups=6:size=16"])
+def test_what_only_others_would_look_at_is_computed(codec):
+    """Device 0 sees nobody, so that nothing of its own program asks for what it encodes."""
+    engine = tiny.engine(f"sequence:{codec}", 3)
+    held_back = ["xla_ffi_python_cpu_callback" in engine.alone(tiny.TOKENS, device)[0].as_text() for device in range(3)]
+    assert held_back == [True, False, False]
+
+
 def test_silence_ends_with_an_error():
     with pytest.raises(RuntimeError), silence((1, 3)):
         raise RuntimeError

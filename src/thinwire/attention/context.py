@@ -1,8 +1,9 @@
 """Mixed-precision attention: own rows exact, other devices' rows as they were decoded; masked work is skipped.
 
-The rows that a device holds come in *tiles*, stretches with ascending positions. Within the own rows, which tiles see
-which is known when the program is traced. Against another device's rows it depends on who runs the program, so each
-pair of tiles sits behind a ``lax.cond``: skipped at run time on a mesh (under ``vmap`` both branches are computed).
+The rows that a device holds come in *tiles*, stretches with ascending positions. Within the own rows, and where all
+keys are in order (``last_attention``), which tiles see which is known when the program is traced. Where other devices'
+rows are added one device after another, it depends on who runs the program, so each pair of tiles sits behind a
+``lax.cond``: skipped at run time on a mesh (under ``vmap`` both branches are computed).
 """
 
 import functools

@@ -13,7 +13,7 @@ SCOPES = {
     "embed": "what enters layer 0",
     "attention": "a layer's first half: its norm, the rotation of positions, the sum",
     "project": "queries, keys and values from rows, and rows from heads",
-    "attend": "attention to all rows at once, where nothing is causal",
+    "attend": "attention to own rows and those of other devices at once",
     "attend_own": "attention to a device's own rows",
     "attend_others": "attention to the other devices' rows",
     "encode": "a codec makes payloads of rows",

@@ -36,19 +36,29 @@ def keys_before(work: WorkRows, device: int) -> list[int]:
 
 
 def attend_consecutively(
-    strategy, scope: LayerScope, call: AttentionCall, mine: Any, gathered_N: Any
+    strategy,
+    scope: LayerScope,
+    call: AttentionCall,
+    mine: Any,
+    own: Any,
+    gather: collectives.AsyncCollective,
 ) -> Float[Array, "T H d"]:
     """Shared, halo and own rows exactly, those of earlier devices as ``strategy`` decodes their payloads.
 
     Args:
         mine: what is wanted later of this device's payloads.
-        gathered_N: the payloads of all devices.
+        own: these payloads, on their way by ``gather``.
     """
-    S, work = scope.setting.layout.shared, strategy.work(scope.setting)
+    me, S, work = collectives.device_index(), scope.setting.layout.shared, strategy.work(scope.setting)
+    if isinstance(me, int) and not strategy.looks(scope.setting)[me].any():
+        # Nothing comes, so nothing would wait: payloads leave before the queries that follow them.
+        call = strategy.meanwhile(gather, call)
+        gathered_N = jax.tree.map(lambda x: jnp.zeros((scope.setting.layout.devices, *x.shape), x.dtype), own)
+    else:
+        gathered_N = gather.wait()
     k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
     k_TKd, q_THd = call.rotate(k_TKd, call.position_T), call.rotate(call.q_THd, call.position_T)
     one = functools.partial(_of_device, strategy, scope, call, mine, gathered_N, work, (q_THd, k_TKd, v_TKd))
-    me = collectives.device_index()
     devices = [functools.partial(one, n) for n in range(scope.setting.layout.devices)]
     out_WHd, kept_N = devices[me]() if isinstance(me, int) else lax.switch(me, devices)
     strategy.hand_on(scope, call, kept_N)

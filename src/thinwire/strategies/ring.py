@@ -65,7 +65,7 @@ class Ring(Sequence):
         self.hand_on(scope, call, self.in_order(scope, mine, by_hop, step=-1))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
-    def in_one(self, setting: Setting) -> bool:
+    def attends_at_once(self, setting: Setting) -> bool:
         """Never: a ring attends to each device's rows as they come."""
         return False
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool
 
 from thinwire.attention.call import AttentionCall
 from thinwire.attention.context import RemoteAttention, exact_attention, join_parts, keys_of
-from thinwire.branches import all_in_one, or_zeros
+from thinwire.branches import all_virtual, or_zeros
 from thinwire.codecs.base import Codec, CodecParams
 from thinwire.codecs.floats import Float
 from thinwire.codecs.predictive import Predictive
@@ -155,8 +155,8 @@ class Sequence(Strategy):
         gather = collectives.start_all_gather_parts(own, self.coded_site(scope), self.looks(scope.setting))
         if not call.causal:
             return attend_everywhere(self, scope, self.meanwhile(gather, call), mine, gather)
-        if self.in_one(scope.setting) and not all_in_one() and self.here(scope, 0) is None:
-            return attend_consecutively(self, scope, call, mine, gather.wait())
+        if self.attends_at_once(scope.setting) and not all_virtual() and self.here(scope, 0) is None:
+            return attend_consecutively(self, scope, call, mine, own, gather)
         remote, parts, shared_out = self.begin(scope, call)
         # Hosts of a causal model run ahead of each other, so codes have come already: one callback is cheaper than two.
         others, payloads_O = self.others(scope, gather.wait())
@@ -169,9 +169,13 @@ class Sequence(Strategy):
         self.hand_on(scope, call, self.in_order(scope, mine, theirs_O))
         return jnp.concatenate([shared_out, join_parts(parts, *call.q_THd.shape[1:])])
 
-    def in_one(self, setting: Setting) -> bool:
-        """Whether devices of a causal model, each with a processor of its own, attend to all they see at once."""
-        return consecutive(setting.layout) and setting.layout.devices <= MOST_DEVICES
+    def attends_at_once(self, setting: Setting) -> bool:
+        """Whether devices of a causal model attend to all that they see at once; virtual ones never do.
+
+        On CPUs only. Elsewhere own rows are attended to while payloads travel.
+        """
+        few = setting.layout.devices <= MOST_DEVICES
+        return few and consecutive(setting.layout) and jax.default_backend() == "cpu"
 
     def looks(self, setting: Setting) -> Bool[np.ndarray, "N N"]:
         """Whether the first device needs the second one's payloads.

@@ -129,7 +129,7 @@ def _sequence(strategy: Sequence, setting: Setting, n: int) -> Work:
     seen = np.flatnonzero(work.looks(dims.causal)[n]).tolist()
     if strategy.alone:
         pairs, seen = _own_pairs(here, dims.causal, rows), []
-    elif dims.causal and strategy.in_one(setting):
+    elif dims.causal and strategy.attends_at_once(setting):
         own = int(work.counts_N[n]) - layout.shared
         pairs = _last_pairs(own, own + layout.shared + sum(keys_before(work, n)))
     elif dims.causal:

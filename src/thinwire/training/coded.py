@@ -67,6 +67,10 @@ class TrainingSequence(Sequence):
         """As asked for."""
         return self.remat
 
+    def attends_at_once(self, setting):
+        """Never: on the way back each device would keep what every branch has computed."""
+        return False
+
     def attend(self, scope, call):
         """As ``Sequence``."""
         return _watched(self, scope, call, super().attend(scope, call))

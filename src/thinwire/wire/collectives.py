@@ -82,14 +82,15 @@ def start_all_gather(
             joined by ``streams`` the others' payloads are not sent, and zeros come in their place.
     """
     packet = message.join(payload)
-    count = device_count()
+    count, me = device_count(), device_index()
     streams = _between_hosts()
+    if silent() and looks_NN is not None and isinstance(me, int) and not np.delete(looks_NN[me], me).any():
+        hold_back(packet)  # which nothing else here asks for
     if looks_NN is None or streams is None:
         looks_NN = np.ones((count, count), bool)
     receivers = tuple(int(n) for n in (looks_NN & ~np.eye(count, dtype=bool)).sum(axis=0))
     ledger.record(site, "all_gather", tuple(message.size_bytes(packet) * n for n in receivers), receivers)
     if silent():
-        _hold_back(packet)
         packets = jnp.stack([packet] * count)
     else:
         packets = host_exchange.all_gather(streams, packet, looks_NN) if streams else _gathered(packet, count)
@@ -143,7 +144,6 @@ def start_ring_shift(payload: Payload, site: str) -> AsyncCollective[Payload]:
     if streams and not silent():
         packets = host_exchange.ring_shift(streams, packet)
     else:
-        _hold_back(packet)
         packets = _shift(packet, [(n, (n + 1) % count) for n in range(count)])
     return AsyncCollective(packets, lambda packet: message.part(packet, payload))
 
@@ -208,7 +208,6 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), payload_N)
     streams = _between_hosts()
     if silent():
-        _hold_back(packet_N)
         received = packet_N
     elif streams:
         received = host_exchange.all_to_all(streams, packet_N).wait()
@@ -216,12 +215,6 @@ def _all_to_all(payload_N: Payload, site: str) -> Payload:
         received = lax.all_to_all(packet_N, AXIS, split_axis=0, concat_axis=0)
     unpack: Callable[[Array], Payload] = lambda one: message.part(one, like)
     return jax.vmap(unpack)(received)
-
-
-def _hold_back(packet):
-    """Of a silent program of one device only, where nothing but this makes it compute what others would look at."""
-    if silent() and isinstance(device_index(), int):
-        hold_back(packet)
 
 
 def _coder(codec: Codec, params: CodecParams):

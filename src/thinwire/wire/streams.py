@@ -244,7 +244,8 @@ def between(devices: int) -> Streams | None:
 def streaming(streams: Streams | None, identity: Any = 0) -> Iterator[None]:
     """What one program, traced inside, sends goes through these streams; None: through XLA's collectives.
 
-    Each exchange gets a number, the same on all hosts, since all trace the same program. Streams have no gradient.
+    Each exchange gets a number, the same on all hosts: their programs differ in what each computes, but all trace the
+    same exchanges in the same order. Streams have no gradient.
 
     Args:
         identity: uint32 of the pass, a number or a traced one: of the program and its inputs. A pass that meets one of
