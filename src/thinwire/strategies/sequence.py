@@ -286,8 +286,10 @@ class Sequence(Strategy):
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
         carried = {"below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}
         if self.codec.knows_tokens:
-            features_TF = self.codec.token_features(shared, inputs(jnp.arange(layout.tokens)))
-            carried["features"] = features_TF[np.minimum(layout.positions_NR, layout.tokens - 1)]
+            heard_NR = layout.valid_NR & self.work(setting).heard(setting.dims.causal)[:, None]
+            last = int(layout.positions_NR[heard_NR].max(initial=0))  # nobody predicts the rows behind it
+            features_TF = self.codec.token_features(shared, inputs(jnp.arange(last + 1)))
+            carried["features"] = features_TF[np.minimum(layout.positions_NR, last)]
         return carried
 
     def first_apart(self, dims: ModelDims) -> bool:
