@@ -22,7 +22,7 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, ga
     only pad are left out. ``mine`` is what is wanted later of the own payloads. Queries are computed while payloads
     travel.
     """
-    layout, me = scope.setting.layout, collectives.device_index()
+    layout = scope.setting.layout
     others, payloads_O = strategy.others(scope, gather.wait(call.q_THd))
     here_OR = jax.vmap(lambda other: strategy.here(scope, other))(others)
     undecoded = attend_undecoded(strategy, scope, call, payloads_O, others) if here_OR is None else None
@@ -43,8 +43,8 @@ def attend_everywhere(strategy, scope: LayerScope, call: AttentionCall, mine, ga
     k_CKd, v_CKd = join(k_TKd, k_ORKd), join(v_TKd, v_ORKd)
     here_C = None if here_OR is None else join(jnp.ones(len(k_TKd), bool), here_OR)
     if not layout.valid_NR.all():
-        rows_NT = _rows_with_tokens(layout)
-        pick = lambda x_C: _stretches(x_C, rows_NT[me]) if isinstance(me, int) else _rows(x_C, jnp.asarray(rows_NT)[me])
+        row_T = collectives.of_this_device(_rows_with_tokens(layout))
+        pick = lambda x_C: _stretches(x_C, row_T) if isinstance(row_T, np.ndarray) else _rows(x_C, row_T)
         k_CKd, v_CKd, here_C = pick(k_CKd), pick(v_CKd), None if here_C is None else pick(here_C)
     attend = lambda q_THd: finish(partial_attention(q_THd, k_CKd, v_CKd, here_C, call.scale))
     return strategy.each_row(scope, attend, q_THd)

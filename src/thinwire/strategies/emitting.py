@@ -27,7 +27,7 @@ def emit_cache(strategy, scope: LayerScope, call: AttentionCall, kept_N: Mapping
         return
     devices = jnp.arange(layout.devices)
     k_NRKd, v_NRKd = jax.vmap(lambda seen_RD, n: strategy.keys_values(scope, call, seen_RD, n))(kept_N["seen"], devices)
-    here_W = jnp.asarray(work.places_NW)[collectives.device_index()]
+    here_W = jnp.asarray(collectives.of_this_device(work.places_NW))
 
     def mixed(seen_NRKd, exact_TKd):
         rows = seen_NRKd.reshape(-1, *exact_TKd.shape[1:]).at[here_W].set(exact_TKd[S:], mode="drop")

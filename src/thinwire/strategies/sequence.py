@@ -119,7 +119,7 @@ class Sequence(Strategy):
 
     def positions(self, setting: Setting):
         """The shared tokens, then the own ones, led in by their halo."""
-        work = jnp.asarray(self.work(setting).positions_NW)[collectives.device_index()]
+        work = jnp.asarray(collectives.of_this_device(self.work(setting).positions_NW))
         return jnp.concatenate([jnp.arange(setting.layout.shared, dtype=work.dtype), work])
 
     def output(self, setting: Setting, x_TD):
@@ -312,8 +312,7 @@ class Sequence(Strategy):
         heard_N = self.work(scope.setting).heard(scope.setting.dims.causal)
         if heard_N.all():
             return function()
-        me = collectives.device_index()
-        return or_zeros(heard_N[me] if isinstance(me, int) else jnp.asarray(heard_N)[me], function)
+        return or_zeros(collectives.of_this_device(heard_N), function)
 
     def own_payloads(self, scope: LayerScope, call: AttentionCall):
         """The payloads of this device's own rows."""

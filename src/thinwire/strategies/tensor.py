@@ -55,7 +55,7 @@ class Tensor(Strategy):
     def attend(self, scope, call):
         """All tokens exactly, with this device's heads."""
         plan = self._plan(scope.setting)
-        slots = None if plan.regular else jnp.asarray(plan.key_slot_NH)[collectives.device_index()]
+        slots = None if plan.regular else jnp.asarray(collectives.of_this_device(plan.key_slot_NH))
         return attend_here(scope, call, slots)
 
     def reduce(self, scope, partial_TD, site):
@@ -65,7 +65,7 @@ class Tensor(Strategy):
 
     def output(self, setting: Setting, x_TD):
         """This device's share of the rows, so that the head's work is split too."""
-        own = jnp.asarray(setting.layout.positions_NR)[collectives.device_index()]
+        own = jnp.asarray(collectives.of_this_device(setting.layout.positions_NR))
         return x_TD[jnp.minimum(own, setting.layout.tokens - 1)]
 
     def shard(self, params, axes, dims: ModelDims, devices: int):

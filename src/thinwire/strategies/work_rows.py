@@ -107,7 +107,7 @@ class WorkRows:
         """The shared rows and the own ones, of shared ones and these."""
         if not self.halo:
             return values_T
-        S, here_R = self.layout.shared, jnp.asarray(self.own_NR)[collectives.device_index()]
+        S, here_R = self.layout.shared, jnp.asarray(collectives.of_this_device(self.own_NR))
         return jnp.concatenate([values_T[:S], jnp.take(values_T[S:], here_R, axis=0, mode="clip")])
 
     @functools.cached_property

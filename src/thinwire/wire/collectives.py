@@ -38,6 +38,12 @@ def device_index() -> jax.Array | int:
     return lax.axis_index(AXIS) if streams is None else streams.host
 
 
+def of_this_device(table_NX: np.ndarray) -> Any:
+    """What a table that all devices have says of the one that runs this; known when the program is of one only."""
+    me = device_index()
+    return table_NX[me] if isinstance(me, int) else jnp.asarray(table_NX)[me]
+
+
 def device_count() -> int:
     """The number N of devices."""
     alone = place_alone()
