@@ -95,7 +95,7 @@ def test_without_anything_to_do_there_is_one_callback():
                 way = host_exchange.ring_shift(found[0], x)
                 return way.wait(work(way, x))
 
-            callbacks.append(str(jax.make_jaxpr(exchanged)(x_X)).count("io_callback["))
+            callbacks.append(str(jax.make_jaxpr(exchanged)(x_X)).count("host_call["))
     assert callbacks == [1, 2]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from joined_hosts import KEY, SECONDS, joined
 from thinwire.errors import ThinwireError
-from thinwire.wire import connecting, streams
+from thinwire.wire import connecting, connection, streams
 
 EVERYBODY = np.ones((3, 3), bool)
 BACK = np.tril(EVERYBODY)  # as in a causal model: hosts look at themselves and at those before them
@@ -38,7 +38,7 @@ def failure_of(one, packet):
 
 def far_ahead(one, pool):
     """A host that cannot go on, since nobody fetches what it has sent."""
-    runs = pool.submit(lambda: [exchange(one, BIG, BACK[:2, :2]) for _ in range(3 * streams.LAG)])
+    runs = pool.submit(lambda: [exchange(one, BIG, BACK[:2, :2]) for _ in range(3 * connection.LAG)])
     with pytest.raises(NotYet):
         runs.result(timeout=1.0)
     return runs
@@ -123,7 +123,7 @@ def test_who_looks_at_nobody_runs_ahead_and_gets_zeros():
 def test_a_host_is_only_so_far_ahead():
     with joined(2) as (found, pool):
         runs = far_ahead(found[0], pool)
-        for _ in range(3 * streams.LAG):
+        for _ in range(3 * connection.LAG):
             exchange(found[1], BIG, BACK[:2, :2])
         runs.result(SECONDS)
 

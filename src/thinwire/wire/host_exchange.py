@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import io_callback
 from jaxtyping import Array, Bool
 
+from thinwire.wire.callback import host_call
+from thinwire.wire.connection import Bytes
 from thinwire.wire.streams import Streams, next_exchange
 
 _HAS_SENT = np.int32(1)
@@ -43,15 +44,15 @@ class HostExchange:
     def meanwhile(self, tree: Any) -> Any:
         """The arrays of the tree; what is computed from these comes after the sending."""
         if self._sent is None:
-            self._sent = io_callback(self._first, jax.ShapeDtypeStruct((), np.int32), *self._given)
+            self._sent = host_call(self._first, jax.ShapeDtypeStruct((), np.int32), *self._given)
         return jax.tree.map(lambda x: jnp.where(self._sent == _HAS_SENT, x, jnp.zeros_like(x)), tree)
 
     def wait(self, after: Any = ()) -> Array:
         """What has come; the arrays of ``after`` are computed before it is waited for."""
         if self._sent is None:  # a callback takes up to a millisecond, so one is better than two
-            return io_callback(lambda *given: (self._first(*given), self._second(*given))[1], self._like, *self._given)
+            return host_call(lambda *given: (self._first(*given), self._second(*given))[1], self._like, *self._given)
         corners = [x[(0,) * x.ndim] for x in jax.tree.leaves(after) if x.size]
-        return io_callback(self._second, self._like, *self._given, self._sent, *corners)
+        return host_call(self._second, self._like, *self._given, self._sent, *corners)
 
     def _first(self, own: Any, identity: Any) -> np.int32:
         self._send(np.asarray(own), int(identity))
@@ -67,9 +68,7 @@ def all_gather(streams: Streams, packet: Array, looks_NN: Bool[np.ndarray, "N N"
     lookers = [n for n in range(streams.hosts) if looks_NN[n, me] and n != me]
     seen = [n for n in range(streams.hosts) if looks_NN[me, n] and n != me]
 
-    def outgoing(packet: np.ndarray) -> dict[int, bytes]:
-        raw = packet.tobytes()
-        return dict.fromkeys(lookers, raw)
+    outgoing = lambda packet: dict.fromkeys(lookers, _bytes_of(packet))
 
     def join(packet, came):
         packet_NX = np.zeros((streams.hosts, *packet.shape), packet.dtype)
@@ -92,22 +91,26 @@ def all_to_all(streams: Streams, packet_NX: Array) -> HostExchange:
             packet_NX[other] = values
         return packet_NX
 
-    outgoing = lambda packet_NX: {n: packet_NX[n].tobytes() for n in others}
+    outgoing = lambda packet_NX: {n: _bytes_of(packet_NX[n]) for n in others}
     return _exchange(streams, packet_NX, packet_NX.shape[1:], outgoing, others, join, packet_NX.shape)
 
 
 def ring_shift(streams: Streams, packet: Array) -> HostExchange:
     """``X -> X``: the packet of the host before this one, whose own goes to the one behind it, round the circle."""
     before, behind = (streams.host - 1) % streams.hosts, (streams.host + 1) % streams.hosts
-    outgoing = lambda packet: {behind: packet.tobytes()}
+    outgoing = lambda packet: {behind: _bytes_of(packet)}
     return _exchange(streams, packet, packet.shape, outgoing, [before], lambda _, came: came[before], packet.shape)
+
+
+def _bytes_of(packet: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(packet).reshape(-1).view(np.uint8).data
 
 
 def _exchange(
     streams: Streams,
     own: Array,
     piece: tuple[int, ...],
-    outgoing: Callable[[np.ndarray], Mapping[int, bytes]],
+    outgoing: Callable[[np.ndarray], Mapping[int, Bytes]],
     senders: list[int],
     join: Callable[[np.ndarray, Mapping[int, np.ndarray]], np.ndarray],
     shape: tuple[int, ...],

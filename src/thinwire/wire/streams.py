@@ -1,21 +1,17 @@
 """Packets between hosts that compute meanwhile: whoever sends goes on at once, and waits only for what it looks at.
 
 While a gather of gloo's is under way XLA's CPU backend computes nothing, and gloo sends nothing before the receiver has
-asked. So every host waits in every layer for the slowest one and for the wire. Here each host has one TCP connection to
-each other one, with a thread that writes and one that reads: in a causal model the hosts with the first tokens run
-ahead, and their codes travel while the others compute. So nothing but the packets tells a host what the others are at,
-and each names the pass that it belongs to.
+asked. So every host waits in every layer for the slowest one and for the wire. Here each host has a connection to and one
+from each other one (``connection.py``): in a causal model the hosts with the first tokens run ahead, and their codes
+travel while the others compute. So nothing but the packets tells a host what the others are at, and each names the pass
+that it belongs to.
 """
 
-import collections
 import contextlib
 import contextvars
 import dataclasses
 import itertools
-import queue
 import socket
-import struct
-import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,11 +20,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-LAG = 64  # packets that a host may be ahead of another one
-MOST_BYTES = 1 << 30  # of a packet
-_HEAD = struct.Struct("<IIQ")  # which pass and which exchange of it a packet belongs to, and its bytes
+from thinwire.wire.connection import Bytes, Incoming, Outgoing
+
 _LAST_WORDS_S = 10.0
-_RESET = struct.pack("ii", 1, 0)  # linger: on, for no time
 
 _open: "Streams | None" = None
 
@@ -45,42 +39,6 @@ class _Program:
 _traced: contextvars.ContextVar[_Program | None] = contextvars.ContextVar("traced", default=None)
 
 
-class _Inbox:
-    """Packets of one host that have come, in order for each exchange; whoever asks for one waits for it."""
-
-    def __init__(self):
-        self._changed = threading.Condition()
-        self._came: dict[int, collections.deque[tuple[int, bytes]]] = collections.defaultdict(collections.deque)
-        self._failure: Exception | None = None
-
-    def put(self, exchange: int, identity: int, packet: bytes) -> None:
-        """Keeps a packet; waits while LAG others have not been fetched."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._failure or sum(map(len, self._came.values())) < LAG)
-            if self._failure is None:
-                self._came[exchange].append((identity, packet))
-                self._changed.notify_all()
-
-    def fail(self, failure: Exception, forget: bool = False) -> None:
-        """From now on nothing comes any more; what has come can still be fetched, unless it is to be forgotten."""
-        with self._changed:
-            self._failure = self._failure or failure
-            if forget:
-                self._came.clear()
-            self._changed.notify_all()
-
-    def get(self, exchange: int) -> tuple[int, bytes]:
-        """The pass and the bytes of the next packet of an exchange; raises what has ended the connection."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._came[exchange] or self._failure)
-            if not self._came[exchange]:
-                assert self._failure is not None
-                raise self._failure
-            came = self._came[exchange].popleft()
-            self._changed.notify_all()
-            return came
-
-
 class Streams:
     """One host's connections to all others.
 
@@ -94,21 +52,11 @@ class Streams:
 
     def __init__(self, host: int, sending: Mapping[int, socket.socket], receiving: Mapping[int, socket.socket]):
         self.host, self.hosts, self.sent_bytes = host, len(sending) + 1, 0
-        self._receiving = list(receiving.values())
-        self._sockets = [*sending.values(), *self._receiving]
-        self._out: dict[int, queue.Queue[tuple[int, int, bytes] | None]] = {
-            other: queue.Queue(LAG) for other in sending
-        }
-        self._in = {other: _Inbox() for other in receiving}
-        self._lost: dict[int, Exception] = {}  # by host that cannot be reached any more
-        self._threads = [
-            *(threading.Thread(target=self._write, args=(n, sending[n]), daemon=True) for n in sending),
-            *(threading.Thread(target=self._read, args=(n, receiving[n]), daemon=True) for n in receiving),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._sockets = [*sending.values(), *receiving.values()]
+        self._out = {other: Outgoing(connection) for other, connection in sending.items()}
+        self._in = {other: Incoming(connection) for other, connection in receiving.items()}
 
-    def send(self, packets: Mapping[int, bytes], exchange: int = 0, identity: int = 0) -> None:
+    def send(self, packets: Mapping[int, Bytes], exchange: int = 0, identity: int = 0) -> None:
         """Hands every host its packet and goes on at once; waits only where a host is LAG packets behind.
 
         Args:
@@ -119,10 +67,13 @@ class Streams:
             ConnectionError: a host is gone.
         """
         for other, packet in packets.items():
-            self._hand_on(other, (identity, exchange, packet))
+            try:
+                self._out[other].put(exchange, identity, packet)
+            except Exception as failure:
+                raise ConnectionError(f"Host {other} is gone: {failure}") from failure
             self.sent_bytes += len(packet)
 
-    def receive(self, others: Iterable[int], size: int, exchange: int = 0, identity: int = 0) -> dict[int, bytes]:
+    def receive(self, others: Iterable[int], size: int, exchange: int = 0, identity: int = 0) -> dict[int, Bytes]:
         """The next packet of each of these hosts, of ``size`` bytes; waits until they have come.
 
         Raises:
@@ -132,7 +83,7 @@ class Streams:
         received = {}
         for other in others:
             try:
-                of, came = self._in[other].get(exchange)
+                of, came = self._in[other].get(exchange, size)
             except Exception as failure:
                 raise ConnectionError(f"Host {other} is gone: {failure}") from failure
             if of != identity:
@@ -148,77 +99,28 @@ class Streams:
     def close(self) -> None:
         """Sends what is left to those that are still there, and ends the connections."""
         deadline = time.monotonic() + _LAST_WORDS_S
-        for other, waiting in self._out.items():
-            while other not in self._lost and time.monotonic() < deadline:
-                with contextlib.suppress(queue.Full):
-                    waiting.put(None, timeout=0.1)
-                    break
-        for thread in self._threads[: len(self._out)]:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for outgoing in self._out.values():
+            outgoing.finish(max(0.0, deadline - time.monotonic()))
         self._end(ConnectionError("the connections are closed"))
-        for connection in self._receiving:
-            # Linux announces no room after a shutdown: whoever has filled this up would wait for ever without a reset.
-            with contextlib.suppress(OSError):  # it is closed already
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        for incoming in self._in.values():
+            incoming.close()
         for connection in self._sockets:
             connection.close()
 
     def _given_up(self, sentence: str) -> ConnectionError:
         """Hosts that are not at the same point never meet again: better an end for all than what looks like results."""
         failure = ConnectionError(sentence)
-        self._lost = dict.fromkeys(self._out, failure)
         self._end(failure, forget=True)
-        for waiting in self._out.values():  # its writer has nothing left to do
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting.get_nowait()
-            with contextlib.suppress(queue.Full):
-                waiting.put_nowait(None)
         return failure
 
     def _end(self, failure: Exception, forget: bool = False) -> None:
-        for inbox in self._in.values():  # a reader may be waiting there for its packet to be fetched
-            inbox.fail(failure, forget)
+        for outgoing in self._out.values():
+            outgoing.fail(failure)
+        for incoming in self._in.values():  # its reader may be waiting there for its packet to be fetched
+            incoming.fail(failure, forget)
         for connection in self._sockets:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-
-    def _hand_on(self, other: int, packet: tuple[int, int, bytes]) -> None:
-        while True:
-            if other in self._lost:
-                raise ConnectionError(f"Host {other} is gone: {self._lost[other]}") from self._lost[other]
-            with contextlib.suppress(queue.Full):
-                self._out[other].put(packet, timeout=1.0)
-                return
-
-    def _write(self, other: int, connection: socket.socket) -> None:
-        try:
-            while (packet := self._out[other].get()) is not None:
-                identity, exchange, sent = packet
-                connection.sendall(_HEAD.pack(identity, exchange, len(sent)) + sent)
-        except OSError as error:
-            self._lost.setdefault(other, error)
-
-    def _read(self, other: int, connection: socket.socket) -> None:
-        try:
-            while True:
-                identity, exchange, size = _HEAD.unpack(_exactly(connection, _HEAD.size))
-                if size > MOST_BYTES:
-                    raise ConnectionError(f"it announces a packet of {size} bytes, and {MOST_BYTES} is the most")
-                self._in[other].put(exchange, identity, _exactly(connection, size))
-        except Exception as error:  # whoever waits for a packet must hear of it, whatever it is
-            self._in[other].fail(error)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    data = bytearray(size)
-    left = memoryview(data)
-    while left:
-        count = connection.recv_into(left)
-        if not count:
-            raise ConnectionError("it has closed the connection")
-        left = left[count:]
-    return bytes(data)
 
 
 def keep_open(streams: Streams) -> None:
