@@ -70,7 +70,8 @@ class FirstRows:
     def each(self, function: Callable[..., Any], *arrays, device=None) -> Any:
         """``function`` of the first rows of arrays, as many as are worked on; zeros in place of the others.
 
-        Virtual devices, which would run the program of every count, work on all rows.
+        Virtual devices, which would run the program of every count, work on all rows. Where the program is of one
+        device, it may have left the others out already.
 
         Args:
             function: of arrays with a leading axis of rows, on each of which it works by itself; must not communicate.
@@ -81,7 +82,8 @@ class FirstRows:
         first = lambda count: lambda *arrays: _filled(function(*(x[:count] for x in arrays)), count, self.most)
         device = device_index() if device is None else device
         if isinstance(device, int):
-            return first(self.worked(device))(*arrays)
+            whole = len(arrays[0]) == self.worked(device)
+            return function(*arrays) if whole else first(self.worked(device))(*arrays)
         which = jnp.asarray(self._which_N)[device]
         return lax.switch(which, [first(count) for count in self.counts], *arrays)
 

@@ -141,7 +141,8 @@ class Predictive(Codec):
             raise ValueError("a predictive codec needs to be told what is known of the rows")
         if "predicted" in known:
             return known["predicted"]
-        seen_TK = jnp.concatenate([known["features"], known["below"]], axis=1) if self.rank else known["below"]
+        names = ("features", "below") if self.rank else ("below",)
+        seen_TK = jnp.concatenate([known[name].astype(params["predict"].dtype) for name in names], axis=1)
         through = ("predict", "expand") if self.bottleneck else ("predict",)
         return functools.reduce(_through, (params[name] for name in through), seen_TK) + params["bias"][None]
 

@@ -65,7 +65,8 @@ class Recalled(Strategy):
         if self.others:
             part, seen_MRD = lax.scan(from_device, part, (others, _payloads(scope.cache)))
             if self.codec.predicts:
-                scope.carried = {**scope.carried, "below": scope.carried["below"].at[others].set(seen_MRD)}
+                below_NRD = scope.carried["below"]
+                scope.carried = {**scope.carried, "below": below_NRD.at[others].set(seen_MRD.astype(below_NRD.dtype))}
         return finish(part)
 
     def traffic(self, setting):

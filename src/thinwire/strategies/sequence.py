@@ -119,8 +119,11 @@ class Sequence(Strategy):
 
     def positions(self, setting: Setting):
         """The shared tokens, then the own ones, led in by their halo."""
-        work = jnp.asarray(collectives.of_this_device(self.work(setting).positions_NW))
-        return jnp.concatenate([jnp.arange(setting.layout.shared, dtype=work.dtype), work])
+        work, me = self.work(setting), collectives.device_index()
+        position_W = jnp.asarray(collectives.of_this_device(work.positions_NW))
+        position_T = jnp.concatenate([jnp.arange(setting.layout.shared, dtype=position_W.dtype), position_W])
+        unpadded = isinstance(me, int) and self.attends_at_once(setting) and not setting.keep_cache
+        return position_T[: work.worked_rows(me)] if unpadded else position_T
 
     def output(self, setting: Setting, x_TD):
         """Without the halo."""
@@ -175,7 +178,8 @@ class Sequence(Strategy):
         On CPUs only. Elsewhere own rows are attended to while payloads travel.
         """
         few = setting.layout.devices <= MOST_DEVICES
-        return few and consecutive(setting.layout) and jax.default_backend() == "cpu"
+        fits = few and consecutive(setting.layout) and jax.default_backend() == "cpu"
+        return fits and setting.dims.causal and not self.alone
 
     def looks(self, setting: Setting) -> Bool[np.ndarray, "N N"]:
         """Whether the first device needs the second one's payloads.
@@ -245,7 +249,7 @@ class Sequence(Strategy):
     def hand_on(self, scope: LayerScope, call: AttentionCall, kept_N: Mapping[str, Any]) -> None:
         """Carries every device's rows as decoded to the next layer, and emits a cache, where that is wanted."""
         if self.codec.predicts:
-            scope.carried = {**scope.carried, "below": kept_N["seen"]}
+            scope.carried = {**scope.carried, "below": kept_N["seen"].astype(scope.carried["below"].dtype)}
         if scope.setting.keep_cache:
             emit_cache(self, scope, call, kept_N)
 
@@ -284,12 +288,13 @@ class Sequence(Strategy):
             return ()
         layout = setting.layout
         dim = setting.dims.site_dim(self.sites(setting.dims)[0])
-        carried = {"below": jnp.zeros((layout.devices, layout.rows, dim), jnp.float32)}
+        dtype = shared["project"].dtype if self.codec.knows_tokens else jnp.float32  # in which they are multiplied
+        carried = {"below": jnp.zeros((layout.devices, layout.rows, dim), dtype)}
         if self.codec.knows_tokens:
             heard_NR = layout.valid_NR & self.work(setting).heard(setting.dims.causal)[:, None]
             last = int(layout.positions_NR[heard_NR].max(initial=0))  # nobody predicts the rows behind it
             features_TF = self.codec.token_features(shared, inputs(jnp.arange(last + 1)))
-            carried["features"] = features_TF[np.minimum(layout.positions_NR, last)]
+            carried["features"] = features_TF.astype(dtype)[np.minimum(layout.positions_NR, last)]
         return carried
 
     def first_apart(self, dims: ModelDims) -> bool:

@@ -104,10 +104,11 @@ class WorkRows:
         return cut_tiles(zip([0, *self._stretch_ends], self._stretch_ends, strict=False))
 
     def own(self, values_T):
-        """The shared rows and the own ones, of shared ones and these."""
-        if not self.halo:
+        """The shared rows and the own ones, of shared ones and these, of which those behind the last may be left out."""
+        S = self.layout.shared
+        if not self.halo and len(values_T) == S + self.layout.rows:
             return values_T
-        S, here_R = self.layout.shared, jnp.asarray(collectives.of_this_device(self.own_NR))
+        here_R = jnp.asarray(collectives.of_this_device(self.own_NR))
         return jnp.concatenate([values_T[:S], jnp.take(values_T[S:], here_R, axis=0, mode="clip")])
 
     @functools.cached_property

@@ -1,8 +1,8 @@
 """Packets between hosts that compute meanwhile: whoever sends goes on at once, and waits only for what it looks at.
 
 While a gather of gloo's is under way XLA's CPU backend computes nothing, and gloo sends nothing before the receiver has
-asked. So every host waits in every layer for the slowest one and for the wire. Here each host has a connection to and one
-from each other one (``connection.py``): in a causal model the hosts with the first tokens run ahead, and their codes
+asked. So every host waits in every layer for the slowest one and for the wire. Here each host has two connections with
+each other one (``connection.py``): in a causal model the hosts with the first tokens run ahead, and their codes
 travel while the others compute. So nothing but the packets tells a host what the others are at, and each names the pass
 that it belongs to.
 """
