@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -85,6 +86,32 @@ def test_what_is_done_meanwhile_comes_between_sending_and_receiving(rounds, monk
     np.testing.assert_allclose(results, x_NX)
 
 
+def test_who_sends_the_same_whatever_it_computes_waits_when_told():
+    """Nothing else would keep XLA from waiting for the last exchange first."""
+    seen = {n: [] for n in range(HOSTS)}
+
+    def work(one, x):
+        for step in range(6):
+
+            def tell(x, step=step):
+                seen[one.host].append(f"computed {step}")
+                return x
+
+            x = jax.pure_callback(tell, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+            way = host_exchange.all_gather(one, jnp.full(2, 10 * step + one.host, jnp.float32), EVERYBODY)
+            x = x + way.wait(x).sum(axis=0)
+        return x
+
+    x_NX = np.zeros((HOSTS, 2), np.float32)
+    with joined(HOSTS) as (found, pool):
+        for one in found:
+            one.receive = functools.partial(_noted_number, seen[one.host], one.receive)
+        results = everywhere(found, pool, work, x_NX)
+    for host in range(HOSTS):
+        assert seen[host] == [line for step in range(6) for line in (f"computed {step}", f"received {step}")]
+        np.testing.assert_allclose(results[host], HOSTS * 150 + 6 * sum(range(HOSTS)) + np.zeros(2))
+
+
 def test_without_anything_to_do_there_is_one_callback():
     x_X = jax.ShapeDtypeStruct((4,), np.float32)
     with joined(2) as (found, _), streaming(found[0]):
@@ -97,6 +124,11 @@ def test_without_anything_to_do_there_is_one_callback():
 
             callbacks.append(str(jax.make_jaxpr(exchanged)(x_X)).count("host_call["))
     assert callbacks == [1, 2]
+
+
+def _noted_number(seen, function, others, size, number, identity):
+    seen.append(f"received {number}")
+    return function(others, size, number, identity)
 
 
 def _noted(seen, what, function, *args):

@@ -17,7 +17,7 @@ _ROUNDS = 20
 # An operation of attention takes as long as so many of a layer's large products: its own are small, and softmax is none
 # (SmolLM2 in bfloat16 on one core, by trace: Cascade Lake 21 and 11 ms a GFLOP, EPYC 10 and 5.4). What fits the whole
 # work of two and of four devices best is a little less (EPYC).
-_ATTENTION = 1.7
+_ATTENTION = 1.5
 
 Lengths = tuple[int, ...]
 

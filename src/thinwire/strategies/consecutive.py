@@ -55,7 +55,7 @@ def attend_consecutively(
         call = strategy.meanwhile(gather, call)
         gathered_N = jax.tree.map(lambda x: jnp.zeros((scope.setting.layout.devices, *x.shape), x.dtype), own)
     else:
-        gathered_N = gather.wait()
+        gathered_N = gather.wait(call.q_THd)
     k_TKd, v_TKd = call.keys_values("kv", call.sites["kv"])
     k_TKd, q_THd = call.rotate(k_TKd, call.position_T), call.rotate(call.q_THd, call.position_T)
     one = functools.partial(_of_device, strategy, scope, call, mine, gathered_N, work, (q_THd, k_TKd, v_TKd))
