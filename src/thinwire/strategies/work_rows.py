@@ -104,7 +104,7 @@ class WorkRows:
         return cut_tiles(zip([0, *self._stretch_ends], self._stretch_ends, strict=False))
 
     def own(self, values_T):
-        """The shared rows and the own ones, of shared ones and these, of which those behind the last may be left out."""
+        """The shared rows and the own ones, of shared ones and these; those behind the last token may be left out."""
         S = self.layout.shared
         if not self.halo and len(values_T) == S + self.layout.rows:
             return values_T
