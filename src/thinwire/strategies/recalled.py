@@ -66,7 +66,8 @@ class Recalled(Strategy):
             part, seen_MRD = lax.scan(from_device, part, (others, _payloads(scope.cache)))
             if self.codec.predicts:
                 below_NRD = scope.carried["below"]
-                scope.carried = {**scope.carried, "below": below_NRD.at[others].set(seen_MRD.astype(below_NRD.dtype))}
+                seen_MRD = jnp.asarray(seen_MRD, below_NRD.dtype)
+                scope.carried = {**scope.carried, "below": below_NRD.at[others].set(seen_MRD)}
         return finish(part)
 
     def traffic(self, setting):

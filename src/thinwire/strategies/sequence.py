@@ -122,8 +122,9 @@ class Sequence(Strategy):
         work, me = self.work(setting), collectives.device_index()
         position_W = jnp.asarray(collectives.of_this_device(work.positions_NW))
         position_T = jnp.concatenate([jnp.arange(setting.layout.shared, dtype=position_W.dtype), position_W])
-        unpadded = isinstance(me, int) and self.attends_at_once(setting) and not setting.keep_cache
-        return position_T[: work.worked_rows(me)] if unpadded else position_T
+        if isinstance(me, int) and self.attends_at_once(setting) and not setting.keep_cache:
+            return position_T[: work.worked_rows(me)]
+        return position_T
 
     def output(self, setting: Setting, x_TD):
         """Without the halo."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.core import ShapedArray
 from jax.experimental import io_callback
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
@@ -30,7 +31,7 @@ def host_call(function: Callable[..., np.ndarray | np.generic], like: jax.ShapeD
 @_call.def_effectful_abstract_eval
 def _like(*_, function, like):
     del function
-    return jax.core.ShapedArray(like.shape, like.dtype), _EFFECTS
+    return ShapedArray(like.shape, like.dtype), _EFFECTS
 
 
 def _lower(context, *given, function, like):
