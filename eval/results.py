@@ -57,6 +57,7 @@ KINDS = ",".join(
         "int2:block=192:site=kv/noise=0",
     )
 )
+LEAN = "sequence:balanced,sequence:balanced:halo=0,sequence:balanced:halo=0:rank=128"
 _QUALITY = "eval.quality --mesh"
 _RESUMABLE = (
     "eval.quality",
@@ -97,6 +98,7 @@ SECTIONS = {
     "uneven": f"{_QUALITY} --split 4/3/2/1 --windows 6",
     "short": f"{_QUALITY} --tokens 256 --windows 32",
     "long": f"{_QUALITY} --tokens 4096 --windows 2",
+    "lean": f"{_QUALITY} --windows 8 --strategies {LEAN}",
     "parts": f"{_QUALITY} --windows 8 --strategies {','.join(PARTS)}",
     "embeddings": "eval.embeddings",
     "features": "eval.features",

@@ -68,10 +68,9 @@ class FirstRows:
         return self.counts[self._which_N[device]]
 
     def each(self, function: Callable[..., Any], *arrays, device=None) -> Any:
-        """``function`` of the first rows of arrays, as many as are worked on; zeros in place of the others.
+        """``function`` of the first rows of arrays, as many as are worked on; zeros in place of the others, if given.
 
-        Virtual devices, which would run the program of every count, work on all rows. Where the program is of one
-        device, it may have left the others out already.
+        Virtual devices, which would run the program of every count, work on all rows.
 
         Args:
             function: of arrays with a leading axis of rows, on each of which it works by itself; must not communicate.
@@ -79,11 +78,10 @@ class FirstRows:
         """
         if len(self.counts) < 2 or all_virtual():
             return function(*arrays)
-        first = lambda count: lambda *arrays: _filled(function(*(x[:count] for x in arrays)), count, self.most)
+        first = lambda count: lambda *arrays: _filled(function(*(x[:count] for x in arrays)), count, len(arrays[0]))
         device = device_index() if device is None else device
         if isinstance(device, int):
-            whole = len(arrays[0]) == self.worked(device)
-            return function(*arrays) if whole else first(self.worked(device))(*arrays)
+            return first(self.worked(device))(*arrays)
         which = jnp.asarray(self._which_N)[device]
         return lax.switch(which, [first(count) for count in self.counts], *arrays)
 

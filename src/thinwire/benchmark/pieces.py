@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from thinwire.attention.partial import finish, merge, nothing, partial_attention
+from thinwire.attention.partial import finish, partial_attention
 from thinwire.benchmark.coding import coding_programs
 from thinwire.benchmark.inputs import inputs_of
 from thinwire.codecs.base import Codec
@@ -150,18 +150,13 @@ def _mean_seconds(program: Program) -> float:
 
 
 def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float32") -> Program:
-    """One layer's attention of so many rows; of a causal model with a mask, and added to what was seen before."""
+    """One layer's attention of so many rows, of a causal model with a mask."""
     draw = lambda n, count, heads: jax.random.normal(jax.random.key(n), (count, heads, dims.head), jnp.float32)
     drawn = draw(0, rows, dims.heads), draw(1, keys, dims.kv_heads), draw(2, keys, dims.kv_heads)
     arrays = [x.astype(dtype) for x in drawn]
 
-    def attend(q_THd, k_SKd, v_SKd, visible_TS):
-        if not dims.causal:
-            return finish(partial_attention(q_THd, k_SKd, v_SKd, None, dims.head**-0.5))
-        part = partial_attention(q_THd, k_SKd, v_SKd, visible_TS, dims.head**-0.5)
-        return finish(merge(nothing(rows, dims.heads, dims.head), part))
-
-    program, visible_TS = jax.jit(attend), jnp.tri(rows, keys, dtype=bool)
+    visible_TS = jnp.tri(rows, keys, dtype=bool) if dims.causal else None
+    program = jax.jit(lambda *arrays: finish(partial_attention(*arrays, dims.head**-0.5)))
     return lambda: program(*arrays, visible_TS)
 
 

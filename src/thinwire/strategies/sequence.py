@@ -162,7 +162,7 @@ class Sequence(Strategy):
         if self.attends_at_once(scope.setting) and not all_virtual() and self.here(scope, 0) is None:
             return attend_consecutively(self, scope, call, mine, own, gather)
         remote, parts, shared_out = self.begin(scope, call)
-        # Hosts of a causal model run ahead of each other, so codes have come already: one callback is cheaper than two.
+        # Hosts of a causal model run ahead of each other, so codes have come already: one call is cheaper than two.
         others, payloads_O = self.others(scope, gather.wait(call.q_THd))
 
         def from_device(parts, given):

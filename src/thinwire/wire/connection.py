@@ -180,9 +180,7 @@ class Incoming:
             self.fail(error)
             return False
         with self._changed:
-            reads_ahead = threading.current_thread() is self._thread
-            room = lambda: self._failure or not reads_ahead or sum(map(len, self._came.values())) < LAG
-            self._changed.wait_for(room)
+            self._changed.wait_for(lambda: self._failure or sum(map(len, self._came.values())) < LAG)
             if self._failure is None:
                 self._came[exchange].append((identity, packet))
             self._changed.notify_all()
