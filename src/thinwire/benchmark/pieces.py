@@ -156,7 +156,8 @@ def attention_program(dims: ModelDims, rows: int, keys: int, dtype: str = "float
     arrays = [x.astype(dtype) for x in drawn]
 
     visible_TS = jnp.tri(rows, keys, dtype=bool) if dims.causal else None
-    program = jax.jit(lambda *arrays: finish(partial_attention(*arrays, dims.head**-0.5)))
+    attend = lambda q_THd, k_SKd, v_SKd, visible_TS: partial_attention(q_THd, k_SKd, v_SKd, visible_TS, dims.head**-0.5)
+    program = jax.jit(lambda *given: finish(attend(*given)))
     return lambda: program(*arrays, visible_TS)
 
 
